@@ -1,0 +1,5 @@
+//! scaffold
+pub mod counter;
+pub mod map;
+mod sync;
+mod table;

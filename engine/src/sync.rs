@@ -1,0 +1,11 @@
+//! The one door to atomics: the standard library's, or the model checker's under `--cfg crossbeam_loom`.
+//!
+//! crossbeam-epoch follows the same flag (its `loom` feature), so a model sees the orderings of the reclamation as
+//! well as ours. Nothing else in this crate names `std::sync::atomic`.
+
+#[cfg(crossbeam_loom)]
+pub(crate) use loom::sync::atomic::{AtomicI64, AtomicPtr, AtomicU64, fence};
+#[cfg(not(crossbeam_loom))]
+pub(crate) use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU64};
+
+pub(crate) use std::sync::atomic::Ordering;

@@ -1,0 +1,210 @@
+//! Insert: claim, scan, commit (the argument is in the module documentation, "Why no key is there twice").
+
+use super::bucket::{Bucket, LINK_NONE, SLOTS};
+use super::word::{EMPTY, Word};
+use super::{Hit, Keys, Table};
+use crate::sync::{AtomicU64, Ordering};
+use crossbeam_epoch::Guard;
+
+/// How an insert ended.
+pub(crate) enum Inserted<'g> {
+    /// The payload is in the table.
+    New,
+    /// A live entry of the key was found. The payload is not in the table, and may be inserted later; but other threads
+    /// may have seen it, so what is behind it must be released through the epoch.
+    Exists(Hit<'g>),
+    /// The claim lost against another insert of the same key. Other threads may have seen the payload, and may look at
+    /// it as long as their guards live: find again, and insert, if at all, with a payload that no slot has seen (T4).
+    Retry,
+}
+
+/// Where the scan before a claim ended.
+enum Scan<'g> {
+    Exists(Hit<'g>),
+    /// An empty slot and its position in the chain.
+    Room(&'g AtomicU64, usize),
+    /// No empty slot; the last bucket of the chain.
+    Full(&'g Bucket),
+    Frozen,
+}
+
+/// What became of a claim.
+enum Claim {
+    Committed,
+    Aborted,
+    /// Frozen before it was decided: it does not count, and its slot is final.
+    Frozen,
+}
+
+impl Table {
+    /// Inserts a payload for a key that has no live entry.
+    ///
+    /// May allocate an overflow bucket; never splits (see [`Table::grow_step`]) unless it meets a bucket that is being
+    /// split. Lock-free.
+    pub(crate) fn insert<'g>(&self, hash: u64, payload: u64, keys: &impl Keys, guard: &'g Guard) -> Inserted<'g> {
+        let claim = Word::live(hash, payload).pending();
+        loop {
+            let state = self.state();
+            let root = self.root(state, hash, guard);
+            let (slot, position) = match self.scan(root, hash, keys) {
+                Scan::Exists(hit) if hit.word.is_frozen() && self.state() != state => continue,
+                Scan::Exists(hit) => return Inserted::Exists(hit),
+                Scan::Room(slot, position) => (slot, position),
+                Scan::Full(last) => {
+                    self.append(last, guard);
+                    continue;
+                }
+                Scan::Frozen => {
+                    self.help_split(state, keys, guard);
+                    continue;
+                }
+            };
+            // SeqCst: the claim comes before our scan in the one order that all claims and scans share (E3); its Release part
+            // publishes the entry (E1). Failure is Relaxed: we scan again. A failure means that another thread changed the slot.
+            if slot.compare_exchange(EMPTY, claim.0, Ordering::SeqCst, Ordering::Relaxed).is_err() {
+                continue;
+            }
+            // loom models SeqCst accesses as acquire and release only; the fence is what the total order gives us.
+            #[cfg(crossbeam_loom)]
+            crate::sync::fence(Ordering::SeqCst);
+            match self.settle(root, position, slot, claim, keys, guard) {
+                Claim::Committed => {
+                    self.note_insert();
+                    return Inserted::New;
+                }
+                Claim::Aborted => return Inserted::Retry,
+                Claim::Frozen => {}
+            }
+        }
+    }
+
+    /// The first pass: is the key there, and where is room?
+    #[inline]
+    fn scan<'g>(&self, root: &'g Bucket, hash: u64, keys: &impl Keys) -> Scan<'g> {
+        let mut room = None;
+        let mut any_frozen = false;
+        let mut position = 0;
+        let mut bucket = root;
+        loop {
+            for slot in &bucket.slots {
+                // Acquire: as in `find` (E1).
+                let word = Word(slot.load(Ordering::Acquire));
+                if word.is_live_with_tag(hash) && keys.is_match(word.payload()) {
+                    return Scan::Exists(Hit { slot, word });
+                }
+                any_frozen |= word.is_frozen();
+                if word.0 == EMPTY && room.is_none() {
+                    room = Some((slot, position));
+                }
+                position += 1;
+            }
+            // SAFETY: the caller reached `root` under its guard.
+            match unsafe { bucket.next(Ordering::Acquire) } {
+                Some(next) => bucket = next,
+                None => break,
+            }
+        }
+        match room {
+            _ if any_frozen => Scan::Frozen,
+            Some((slot, position)) => Scan::Room(slot, position),
+            None => Scan::Full(bucket),
+        }
+    }
+
+    /// Hangs an empty overflow bucket behind the last of a chain; if somebody else was faster, theirs will do.
+    fn append(&self, last: &Bucket, guard: &Guard) {
+        let fresh = self.overflow.take(true, guard);
+        // Release: publishes the empty slots (E2). SeqCst besides, because the scan of a claim reads links in the same
+        // total order (E3). Failure is Relaxed: the caller scans again (another thread appended, or froze the link).
+        if last.link.compare_exchange(LINK_NONE, fresh.address(), Ordering::SeqCst, Ordering::Relaxed).is_err() {
+            self.overflow.retire(fresh, guard);
+        }
+    }
+
+    /// Drives our own claim to its end and says which it was.
+    fn settle(
+        &self,
+        root: &Bucket,
+        position: usize,
+        slot: &AtomicU64,
+        claim: Word,
+        keys: &impl Keys,
+        guard: &Guard,
+    ) -> Claim {
+        if !self.commit(root, position, slot, claim, keys) {
+            // A frozen slot was in the way. Whoever froze it had read a state that names this bucket, and by its mark we
+            // see that state or a later one: either this split is still to be finished, or it is over. Both freeze our slot.
+            self.help_split(self.state(), keys, guard);
+        }
+        // Acquire: if others decided, see what they saw.
+        let word = Word(slot.load(Ordering::Acquire));
+        if word.thawed() == claim {
+            debug_assert!(word.is_frozen(), "T1: an undecided claim is frozen");
+            Claim::Frozen
+        } else if word.thawed() == claim.aborted() {
+            // Ours to empty; nobody else leaves `aborted`. Release: nothing to publish, but the next claim of this slot
+            // must not appear before our abort; a failure means that the slot was frozen, and stays so.
+            let _ = slot.compare_exchange(claim.aborted().0, EMPTY, Ordering::Release, Ordering::Relaxed);
+            Claim::Aborted
+        } else {
+            // Live, or changed by others after it was live: only live words are replaced or removed.
+            Claim::Committed
+        }
+    }
+
+    /// Scans the chain for the key of the pending word in `slot` and commits or aborts it: for its owner, or to help.
+    ///
+    /// Answers false if a frozen slot hindered the scan. Otherwise the word has been decided, by this call or another.
+    /// Recursion goes to lower positions only. Each repetition on one slot means that another thread changed it.
+    fn commit(&self, root: &Bucket, position: usize, slot: &AtomicU64, claim: Word, keys: &impl Keys) -> bool {
+        let mut bucket = root;
+        let mut base = 0;
+        loop {
+            for (i, other) in bucket.slots.iter().enumerate() {
+                if base + i == position {
+                    continue;
+                }
+                loop {
+                    // SeqCst: after our claim in the total order (E3). Acquire for the entry behind it (E1).
+                    let word = Word(other.load(Ordering::SeqCst));
+                    if word.is_frozen() {
+                        return false;
+                    }
+                    let is_rival = word.payload() != 0
+                        && word.has_tag_of(claim)
+                        && !word.is_aborted()
+                        && keys.is_match(word.payload());
+                    if !is_rival {
+                        break;
+                    }
+                    if !word.is_pending() {
+                        // The key is there. Relaxed: the word says it all; a failure means that others decided.
+                        let _ = slot.compare_exchange(claim.0, claim.aborted().0, Ordering::Relaxed, Ordering::Relaxed);
+                        return true;
+                    }
+                    if base + i < position {
+                        // It goes first: decide it, then look again.
+                        if !self.commit(root, base + i, other, word, keys) {
+                            return false;
+                        }
+                    } else {
+                        // We go first. Relaxed: as above; on failure we look again.
+                        let _ = other.compare_exchange(word.0, word.aborted().0, Ordering::Relaxed, Ordering::Relaxed);
+                    }
+                }
+            }
+            base += SLOTS;
+            // SeqCst: an append that we do not see is later than our claim in the total order (E3).
+            // SAFETY: the caller reached `root` under its guard.
+            match unsafe { bucket.next(Ordering::SeqCst) } {
+                Some(next) => bucket = next,
+                None => break,
+            }
+        }
+        // Release: readers that see the live word see the entry, also if a helper publishes it: the helper has acquired the
+        // claim, and an RMW continues its release sequence. Failure is Relaxed: others decided.
+        let _ = slot.compare_exchange(claim.0, claim.committed().0, Ordering::AcqRel, Ordering::Relaxed);
+        // Relaxed: if the exchange failed because the slot was frozen, the caller helps with the split.
+        Word(slot.load(Ordering::Relaxed)).thawed() != claim
+    }
+}

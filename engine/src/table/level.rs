@@ -1,0 +1,116 @@
+//! Memory for the bucket array of one level: zeroed, touched only as the split front moves, given back behind it.
+
+use super::bucket::Bucket;
+
+/// An array of buckets that were zeroed (unborn) when it was made. Freed when dropped; shared by the table and by the
+/// deferred closures that still have to give pages of it back.
+pub(crate) struct LevelMemory {
+    buckets: *mut Bucket,
+    count: usize,
+}
+
+// SAFETY: an address range; every access goes through the atomics in the buckets.
+unsafe impl Send for LevelMemory {}
+// SAFETY: as above.
+unsafe impl Sync for LevelMemory {}
+
+impl LevelMemory {
+    /// The first bucket.
+    pub(crate) fn buckets(&self) -> *mut Bucket {
+        self.buckets
+    }
+}
+
+#[cfg(not(crossbeam_loom))]
+mod imp {
+    use super::{Bucket, LevelMemory};
+    use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
+    use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+    use std::sync::Arc;
+
+    /// Arrays of this size and more are mapped straight from the system, which zeroes pages when they are touched and
+    /// takes single pages back.
+    const MAPPED_BYTES_MIN: usize = 256 << 10;
+
+    impl LevelMemory {
+        fn layout(count: usize) -> Layout {
+            Layout::array::<Bucket>(count).expect("a level fits the address space")
+        }
+
+        fn is_mapped(&self) -> bool {
+            Self::layout(self.count).size() >= MAPPED_BYTES_MIN
+        }
+
+        /// Reserves `count` unborn buckets.
+        ///
+        /// # Panics
+        /// If the system refuses the address range.
+        pub(crate) fn reserve(count: usize) -> Arc<LevelMemory> {
+            let layout = Self::layout(count);
+            let buckets = if layout.size() >= MAPPED_BYTES_MIN {
+                let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE | MapFlags::NORESERVE);
+                // SAFETY: a fresh anonymous mapping at an address of the system's choice.
+                let mapped = unsafe { mmap_anonymous(std::ptr::null_mut(), layout.size(), protection, flags) };
+                mapped.expect("the system maps memory for the index").cast()
+            } else {
+                // SAFETY: the layout is not empty: a level has at least two buckets.
+                let buckets = unsafe { alloc_zeroed(layout) }.cast::<Bucket>();
+                if buckets.is_null() {
+                    handle_alloc_error(layout);
+                }
+                buckets
+            };
+            Arc::new(LevelMemory { buckets, count })
+        }
+
+        /// Gives the pages of buckets `from..to` back to the system.
+        ///
+        /// # Safety
+        /// Nobody reaches these buckets any more, and they are whole pages.
+        pub(crate) unsafe fn release(&self, from: usize, to: usize) {
+            debug_assert!(from <= to && to <= self.count, "T6: only buckets of this level are given back");
+            if self.is_mapped() {
+                let bytes = (to - from) * size_of::<Bucket>();
+                // SAFETY: the range lies inside the mapping.
+                let advised = unsafe { madvise(self.buckets.add(from).cast(), bytes, Advice::LinuxDontNeed) };
+                debug_assert!(advised.is_ok());
+            }
+        }
+    }
+
+    impl Drop for LevelMemory {
+        fn drop(&mut self) {
+            let layout = Self::layout(self.count);
+            if self.is_mapped() {
+                // SAFETY: exactly the mapping that `reserve` made.
+                let unmapped = unsafe { munmap(self.buckets.cast(), layout.size()) };
+                debug_assert!(unmapped.is_ok());
+            } else {
+                // SAFETY: exactly the allocation that `reserve` made.
+                unsafe { dealloc(self.buckets.cast(), layout) };
+            }
+        }
+    }
+}
+
+#[cfg(crossbeam_loom)]
+mod imp {
+    use super::{Bucket, LevelMemory};
+    use std::sync::Arc;
+
+    impl LevelMemory {
+        pub(crate) fn reserve(count: usize) -> Arc<LevelMemory> {
+            let buckets: Box<[Bucket]> = (0..count).map(|_| Bucket::unborn()).collect();
+            Arc::new(LevelMemory { buckets: Box::into_raw(buckets).cast(), count })
+        }
+
+        pub(crate) unsafe fn release(&self, _from: usize, _to: usize) {}
+    }
+
+    impl Drop for LevelMemory {
+        fn drop(&mut self) {
+            // SAFETY: made by `reserve` from a box of this length.
+            drop(unsafe { Box::from_raw(std::ptr::slice_from_raw_parts_mut(self.buckets, self.count)) });
+        }
+    }
+}

@@ -1,0 +1,359 @@
+//! Every interleaving of two or three threads on a tiny table, by loom: two slots a bucket, two buckets at the start.
+//!
+//! Run with `RUSTFLAGS="--cfg crossbeam_loom" cargo test -p memkv-engine --lib --release models`. Entries are heap
+//! cells that the model checker tracks, so that a payload read before it was written, or after it was freed, is found.
+//! Preemptions are bounded (two or three per execution, `LOOM_MAX_PREEMPTIONS` overrides): loom then covers every
+//! schedule with that many forced switches.
+
+use super::*;
+use crossbeam_epoch::{Guard, pin};
+use loom::cell::UnsafeCell;
+use loom::thread;
+
+/// What a payload points to.
+struct Entry {
+    hash: u64,
+    value: UnsafeCell<u64>,
+}
+
+fn entry(hash: u64, value: u64) -> u64 {
+    Box::into_raw(Box::new(Entry { hash, value: UnsafeCell::new(value) })) as u64 >> 3
+}
+
+fn read(payload: u64) -> (u64, u64) {
+    // SAFETY: payloads in these models come from `entry` and are freed only by `free` through the epoch.
+    let entry = unsafe { &*((payload << 3) as *const Entry) };
+    // SAFETY: written before it was published; loom checks that claim.
+    (entry.hash, entry.value.with(|value| unsafe { *value }))
+}
+
+fn free(payload: u64, guard: &Guard) {
+    guard.defer(move || {
+        // SAFETY: unreachable since before this closure was deferred.
+        let entry = unsafe { Box::from_raw((payload << 3) as *mut Entry) };
+        // SAFETY: nobody reads it any more; loom checks that claim.
+        entry.value.with_mut(|value| unsafe { *value = u64::MAX });
+    });
+}
+
+struct ByHash(u64);
+
+impl Keys for ByHash {
+    fn is_match(&self, payload: u64) -> bool {
+        read(payload).0 == self.0
+    }
+
+    fn hash_of(&self, payload: u64) -> u64 {
+        read(payload).0
+    }
+}
+
+/// The table, and the guard that a thread holds throughout: pinning is crossbeam's own business, and its steps would
+/// multiply the schedules.
+type At<'a> = (&'a Table, &'a Guard);
+
+fn insert((table, guard): At<'_>, hash: u64, value: u64) -> bool {
+    loop {
+        let payload = entry(hash, value);
+        match table.insert(hash, payload, &ByHash(hash), guard) {
+            Inserted::New => return true,
+            Inserted::Exists(_) => {
+                free(payload, guard);
+                return false;
+            }
+            // T4: a fresh payload the next time.
+            Inserted::Retry => free(payload, guard),
+        }
+    }
+}
+
+fn update((table, guard): At<'_>, hash: u64, value: u64) -> bool {
+    while let Some(hit) = table.find(hash, &ByHash(hash), guard) {
+        let payload = entry(hash, value);
+        if table.replace(hit, payload, &ByHash(hash), guard).is_ok() {
+            free(hit.payload(), guard);
+            return true;
+        }
+        free(payload, guard);
+    }
+    false
+}
+
+fn remove((table, guard): At<'_>, hash: u64) -> bool {
+    while let Some(hit) = table.find(hash, &ByHash(hash), guard) {
+        if table.remove(hit, &ByHash(hash), guard).is_ok() {
+            free(hit.payload(), guard);
+            return true;
+        }
+    }
+    false
+}
+
+fn get((table, guard): At<'_>, hash: u64) -> Option<u64> {
+    table.find(hash, &ByHash(hash), guard).map(|hit| read(hit.payload()).1)
+}
+
+fn split((table, guard): At<'_>) {
+    table.help_split(table.state(), &ByHash(0), guard);
+}
+
+fn check(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = builder.preemption_bound.or(Some(preemptions));
+    builder.check(model);
+}
+
+fn table() -> Arc<Table> {
+    Arc::new(Table::new(0, 100))
+}
+
+/// Runs two operations against each other on a table that `prepare` filled, then checks the table.
+fn pair(
+    prepare: fn(At<'_>),
+    left: fn(At<'_>) -> bool,
+    right: fn(At<'_>) -> bool,
+    check_outcome: fn(At<'_>, bool, bool),
+) {
+    check(2, move || {
+        let table = table();
+        let guard = pin();
+        prepare((&table, &guard));
+        let other = Arc::clone(&table);
+        let thread = thread::spawn(move || left((&other, &pin())));
+        let right = right((&table, &guard));
+        let left = thread.join().expect("no panic");
+        check_outcome((&table, &guard), left, right);
+        let mut found = Vec::new();
+        let mut from = Some(0);
+        let mut total = 0;
+        while let Some(hash) = from {
+            from = table.visit_bucket(hash, &guard, &mut found);
+            total += found.len();
+        }
+        assert_eq!(total, table.len(), "entries counted and entries there");
+    });
+}
+
+/// Both hash to bucket 0 and share the tag; they differ in the bit that the first split looks at.
+const K: u64 = 0;
+const L: u64 = 1 << 62;
+
+#[test]
+fn t2_insert_insert_same_key() {
+    pair(
+        |_| {},
+        |table| insert(table, K, 1),
+        |table| insert(table, K, 2),
+        |table, left, right| {
+            assert!(left != right, "exactly one insert wins");
+            assert_eq!(get(table, K), Some(if left { 1 } else { 2 }));
+        },
+    );
+}
+
+#[test]
+fn t2_insert_insert_same_key_in_different_slots() {
+    // The removal frees slot 0 between the two scans for room, so that the claims may lie in either order.
+    pair(
+        |table| {
+            insert(table, L, 9);
+        },
+        |table| {
+            remove(table, L);
+            insert(table, K, 1)
+        },
+        |table| insert(table, K, 2),
+        |table, left, right| {
+            assert!(left != right, "exactly one insert wins");
+            assert!(get(table, K).is_some());
+        },
+    );
+}
+
+#[test]
+fn t2_insert_insert_with_overflow() {
+    pair(
+        |table| {
+            insert(table, L, 8);
+            insert(table, L | 1, 9);
+        },
+        |table| insert(table, K, 1),
+        |table| insert(table, K, 2),
+        |table, left, right| {
+            assert!(left != right, "exactly one insert wins");
+            assert!(get(table, K).is_some() && get(table, L) == Some(8) && get(table, L | 1) == Some(9));
+        },
+    );
+}
+
+#[test]
+fn insert_remove() {
+    pair(
+        |_| {},
+        |table| insert(table, K, 1),
+        |table| remove(table, K),
+        |table, inserted, removed| {
+            assert!(inserted);
+            assert_eq!(get(table, K).is_none(), removed);
+        },
+    );
+}
+
+#[test]
+fn update_remove() {
+    pair(
+        |table| {
+            insert(table, K, 1);
+        },
+        |table| update(table, K, 2),
+        |table| remove(table, K),
+        |table, _updated, removed| {
+            assert!(removed, "the key was there throughout");
+            assert_eq!(get(table, K), None, "an update does not bring it back");
+        },
+    );
+}
+
+#[test]
+fn remove_remove() {
+    pair(
+        |table| {
+            insert(table, K, 1);
+        },
+        |table| remove(table, K),
+        |table| remove(table, K),
+        |_, left, right| assert!(left != right, "one removal wins"),
+    );
+}
+
+#[test]
+fn read_sees_old_or_new_value_whole() {
+    pair(
+        |table| {
+            insert(table, K, 1);
+        },
+        |table| update(table, K, 2),
+        |table| matches!(get(table, K), Some(1 | 2)),
+        |_, updated, found| assert!(updated && found),
+    );
+}
+
+fn split_and_true(at: At<'_>) -> bool {
+    split(at);
+    true
+}
+
+#[test]
+fn split_insert() {
+    pair(
+        |table| {
+            insert(table, L, 9);
+        },
+        split_and_true,
+        |table| insert(table, K, 1),
+        |table, _, inserted| {
+            assert!(inserted);
+            assert_eq!((get(table, K), get(table, L)), (Some(1), Some(9)));
+        },
+    );
+}
+
+#[test]
+fn split_remove() {
+    pair(
+        |table| {
+            insert(table, K, 1);
+            insert(table, L, 9);
+        },
+        split_and_true,
+        |table| remove(table, K),
+        |table, _, removed| {
+            assert!(removed);
+            assert_eq!((get(table, K), get(table, L)), (None, Some(9)));
+        },
+    );
+}
+
+#[test]
+fn split_update() {
+    pair(
+        |table| {
+            insert(table, K, 1);
+        },
+        split_and_true,
+        |table| update(table, K, 2),
+        |table, _, updated| {
+            assert!(updated);
+            assert_eq!(get(table, K), Some(2), "the update survives the split");
+        },
+    );
+}
+
+#[test]
+fn split_read() {
+    pair(
+        |table| {
+            insert(table, K, 1);
+            insert(table, L, 9);
+        },
+        split_and_true,
+        |table| get(table, K) == Some(1) && get(table, L) == Some(9),
+        |_, _, found| assert!(found, "keys that are there throughout are always found"),
+    );
+}
+
+#[test]
+fn split_split() {
+    pair(
+        |table| {
+            insert(table, K, 1);
+            insert(table, L, 9);
+            insert(table, L | 1, 7);
+        },
+        split_and_true,
+        split_and_true,
+        |table, _, _| {
+            assert_eq!((get(table, K), get(table, L), get(table, L | 1)), (Some(1), Some(9), Some(7)));
+        },
+    );
+}
+
+/// Two inserts of one key while the bucket is being split.
+#[test]
+fn t2_insert_insert_split() {
+    check(2, || {
+        let table = table();
+        let threads = [1, 2].map(|value| {
+            let table = Arc::clone(&table);
+            thread::spawn(move || insert((&table, &pin()), K, value))
+        });
+        let guard = pin();
+        split((&table, &guard));
+        let won = threads.map(|thread| thread.join().expect("no panic"));
+        assert!(won[0] != won[1], "exactly one insert wins");
+        assert!(get((&table, &guard), K).is_some());
+        assert_eq!(table.len(), 1);
+    });
+}
+
+/// A key that is there throughout is visited exactly once while its bucket is split.
+#[test]
+fn split_visit() {
+    pair(
+        |table| {
+            insert(table, K, 1);
+            insert(table, L, 9);
+        },
+        split_and_true,
+        |(table, guard)| {
+            let (mut from, mut found, mut seen) = (Some(0), Vec::new(), Vec::new());
+            while let Some(hash) = from {
+                from = table.visit_bucket(hash, &guard, &mut found);
+                seen.extend(found.iter().map(|hit| read(hit.payload()).1));
+            }
+            seen.sort_unstable();
+            seen == [1, 9]
+        },
+        |_, _, once| assert!(once),
+    );
+}

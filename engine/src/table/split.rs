@@ -1,0 +1,201 @@
+//! Growth: one bucket at a time is frozen, copied to its two children, and left behind.
+//!
+//! Every step is repeatable: freezing sets bits that are never cleared, the frozen words then say exactly which word
+//! goes to which slot of which child, and each child slot is filled by a CAS from unborn, which succeeds once. So any
+//! number of threads may do the same split at once, and a thread that wakes up late changes nothing (T1, T3).
+
+use super::bucket::{Bucket, LINK_NONE, SLOTS};
+use super::level::LevelMemory;
+use super::word::{EMPTY, UNBORN, Word};
+use super::{Keys, LEVELS, State, Table};
+use crate::sync::{AtomicU64, Ordering};
+use crossbeam_epoch::Guard;
+use std::sync::Arc;
+
+/// Buckets behind the split front that are given back at a time: 64 KiB.
+const RELEASE_BUCKETS: u64 = 1024;
+
+/// Writes the words of one child in order.
+struct Filler<'t> {
+    table: &'t Table,
+    bucket: &'t Bucket,
+    slot: usize,
+}
+
+impl<'t> Filler<'t> {
+    /// Fills the next slot of the chain; makes an overflow bucket where the last is full.
+    fn put(&mut self, word: Word, guard: &'t Guard) {
+        if self.slot == SLOTS {
+            let next = self.table.overflow.take(false, guard);
+            // Release: the unborn slots. Acquire on failure: the bucket another helper hung there (E2).
+            match self.bucket.link.compare_exchange(UNBORN, next.address(), Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => self.bucket = next,
+                Err(link) => {
+                    self.table.overflow.retire(next, guard);
+                    // SAFETY: read under the guard. If the link names no bucket, the child was finished long ago with a shorter
+                    // chain of another time; every slot of the bucket at hand is born, and filling it again does nothing.
+                    if let Some(other) = unsafe { Bucket::from_link(link) } {
+                        self.bucket = other;
+                    }
+                }
+            }
+            self.slot = 0;
+        }
+        fill(&self.bucket.slots[self.slot], word.0);
+        self.slot += 1;
+    }
+
+    /// Makes the rest of the last bucket empty.
+    fn finish(self) {
+        for slot in &self.bucket.slots[self.slot..] {
+            fill(slot, EMPTY);
+        }
+        fill(&self.bucket.link, LINK_NONE);
+    }
+}
+
+/// The birth of a slot or link.
+fn fill(slot: &AtomicU64, word: u64) {
+    // Relaxed would do for a load that only saves a CAS; Acquire because the thread that moves the state must have seen
+    // every word that it publishes, also those that other helpers wrote (E4).
+    if slot.load(Ordering::Acquire) == UNBORN {
+        // AcqRel: as above; the Release part passes on the entry behind the word (E1).
+        let _ = slot.compare_exchange(UNBORN, word, Ordering::AcqRel, Ordering::Acquire);
+    }
+}
+
+/// Makes a slot or link final.
+fn freeze(slot: &AtomicU64) -> u64 {
+    // Acquire: the entry behind the word (E1), whose hash we may have to ask for.
+    let word = slot.load(Ordering::Acquire);
+    if Word(word).is_frozen() {
+        return word;
+    }
+    // AcqRel: the same; Release so that a later reader of the frozen word acquires what the word's writer published
+    // (an RMW continues the release sequence).
+    slot.fetch_or(Word::FREEZE, Ordering::AcqRel) | Word::FREEZE
+}
+
+impl Table {
+    /// Counts a new entry and, now and then, works out how many buckets there should be.
+    pub(super) fn note_insert(&self) {
+        if let Some(total) = self.entries.add(1) {
+            let wanted = (total.max(0) as u64).div_ceil(self.load);
+            // Relaxed: a hint for `wants_split`.
+            if wanted > self.buckets_wanted.load(Ordering::Relaxed) {
+                self.buckets_wanted.store(wanted, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Splits one bucket if the table is fuller than it should be: call it after an insert. Cost: about 25 atomic
+    /// operations on lines of its own; from level 16 on it reads no entries.
+    #[inline]
+    pub(crate) fn grow_step(&self, keys: &impl Keys, guard: &Guard) {
+        if self.wants_split() {
+            self.help_split(self.state(), keys, guard);
+        }
+    }
+
+    /// Makes sure that the split which is next in `state` has been done.
+    pub(super) fn help_split(&self, state: State, keys: &impl Keys, guard: &Guard) {
+        let (level, index) = (state.level(), state.split());
+        if level as usize + 1 >= LEVELS || !self.reserve_level(level + 1, state) {
+            return;
+        }
+        let parent = self.bucket(level, index);
+        let children: [&Bucket; 2] = [self.bucket(level + 1, 2 * index), self.bucket(level + 1, 2 * index + 1)];
+        freeze_chain(parent);
+        let mut fillers = children.map(|bucket| Filler { table: self, bucket, slot: 0 });
+        let split_bit = 63 - level;
+        let mut bucket = parent;
+        loop {
+            for slot in &bucket.slots {
+                // Acquire: as in `freeze`.
+                let word = Word(slot.load(Ordering::Acquire));
+                if word.is_live() {
+                    let upper =
+                        word.hash_bit(split_bit).unwrap_or_else(|| keys.hash_of(word.payload()) >> split_bit & 1 == 1);
+                    fillers[usize::from(upper)].put(word.thawed(), guard);
+                }
+            }
+            // SAFETY: reached under `guard`.
+            match unsafe { bucket.next(Ordering::Acquire) } {
+                Some(next) => bucket = next,
+                None => break,
+            }
+        }
+        fillers.into_iter().for_each(Filler::finish);
+        // Release: publishes the children (E4). Failure is Relaxed: another helper has moved the state on, and our work with it.
+        if self.state.compare_exchange(state.0, state.next().0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            self.retire_parent(state, parent, guard);
+        }
+    }
+
+    /// Makes sure that the array of a level is there. False if the split in question is over.
+    fn reserve_level(&self, level: u32, state: State) -> bool {
+        let owner = &self.owners[level as usize];
+        // Acquire: the memory that another thread has just reserved.
+        let mut memory = owner.load(Ordering::Acquire);
+        if memory.is_null() {
+            let fresh = LevelMemory::reserve(1 << level);
+            // AcqRel: publishes the memory, or acquires that of whoever was faster.
+            match owner.compare_exchange(
+                std::ptr::null_mut(),
+                Arc::into_raw(fresh).cast_mut(),
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            ) {
+                Ok(_) => memory = owner.load(Ordering::Relaxed),
+                Err(other) => memory = other,
+            }
+        }
+        // Release, idempotent: all helpers write the same address. The state that makes readers use it comes later (E4).
+        // SAFETY: a level lives at least as long as the guards of those who read a state at or before it (T6).
+        self.levels[level as usize].store(unsafe { &*memory }.buckets(), Ordering::Release);
+        self.state() == state
+    }
+
+    /// After the state has moved past a bucket: its overflow buckets and, now and then, pages of its level go back (T5, T6).
+    fn retire_parent(&self, state: State, parent: &Bucket, guard: &Guard) {
+        let mut bucket = parent;
+        // SAFETY: reached under `guard`; frozen, so the chain is final (T1).
+        while let Some(next) = unsafe { bucket.next(Ordering::Acquire) } {
+            self.overflow.retire(next, guard);
+            bucket = next;
+        }
+        // Relaxed: an older owner than the one of the state that we just moved.
+        let owner = self.owners[state.level() as usize].load(Ordering::Relaxed);
+        let done = state.split() + 1;
+        if done == 1 << state.level() {
+            // SAFETY: `into_raw` made the pointer, and this is the table's own count: no state names the level any more.
+            let memory = unsafe { Arc::from_raw(owner) };
+            guard.defer(move || drop(memory));
+        } else if done.is_multiple_of(RELEASE_BUCKETS) {
+            // SAFETY: the table's own count is given up by the last split of the level, through the epoch: not before we unpin.
+            let memory = unsafe {
+                Arc::increment_strong_count(owner);
+                Arc::from_raw(owner)
+            };
+            // Closures of different threads run in any order: each holds a count, so the level outlives them all.
+            let from = (done - RELEASE_BUCKETS) as usize;
+            // SAFETY: the state has passed these buckets; whoever still reads them was pinned before.
+            guard.defer(move || unsafe { memory.release(from, done as usize) });
+        }
+    }
+}
+
+/// Freezes every slot and link of a chain; afterwards it is a constant (T1).
+fn freeze_chain(parent: &Bucket) {
+    let mut bucket = parent;
+    loop {
+        for slot in &bucket.slots {
+            freeze(slot);
+        }
+        // SAFETY: the caller reached `parent` under its guard.
+        match unsafe { Bucket::from_link(freeze(&bucket.link)) } {
+            Some(next) => bucket = next,
+            None => return,
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! The table against `std`'s map, by one thread and by several.
+
+use super::*;
+use crossbeam_epoch::{Guard, pin};
+use std::collections::HashMap;
+use std::sync::Barrier;
+
+/// Payloads are `key << 8 | version`; the hash is the key times an odd number, or a constant to force long chains.
+struct Fixed {
+    key: u64,
+    hash: fn(u64) -> u64,
+}
+
+impl Keys for Fixed {
+    fn is_match(&self, payload: u64) -> bool {
+        payload >> 8 == self.key
+    }
+
+    fn hash_of(&self, payload: u64) -> u64 {
+        (self.hash)(payload >> 8)
+    }
+}
+
+fn spread(key: u64) -> u64 {
+    key.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+/// Four bits at the top, so that chains are long and every split has to look at entries.
+fn crowded(key: u64) -> u64 {
+    spread(key) & 0xf000_0000_0000_0000
+}
+
+fn set(table: &Table, key: u64, version: u64, hash: fn(u64) -> u64, guard: &Guard) -> bool {
+    let keys = Fixed { key, hash };
+    let payload = key << 8 | version;
+    loop {
+        if let Some(hit) = table.find(hash(key), &keys, guard) {
+            if table.replace(hit, payload, &keys, guard).is_ok() {
+                return false;
+            }
+            continue;
+        }
+        if matches!(table.insert(hash(key), payload, &keys, guard), Inserted::New) {
+            table.grow_step(&keys, guard);
+            return true;
+        }
+    }
+}
+
+fn get(table: &Table, key: u64, hash: fn(u64) -> u64, guard: &Guard) -> Option<u64> {
+    table.find(hash(key), &Fixed { key, hash }, guard).map(|hit| hit.payload() & 0xff)
+}
+
+fn remove(table: &Table, key: u64, hash: fn(u64) -> u64, guard: &Guard) -> bool {
+    let keys = Fixed { key, hash };
+    while let Some(hit) = table.find(hash(key), &keys, guard) {
+        if table.remove(hit, &keys, guard).is_ok() {
+            return true;
+        }
+    }
+    false
+}
+
+#[test]
+fn against_model() {
+    for hash in [spread as fn(u64) -> u64, crowded] {
+        let table = Table::new(0, 6);
+        let mut model = HashMap::new();
+        let mut random = 1_u64;
+        for _ in 0..60_000 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let key = 1 + (random >> 33) % 700;
+            let version = random >> 20 & 0x7f;
+            let guard = pin();
+            match random >> 60 {
+                0..6 => assert_eq!(set(&table, key, version, hash, &guard), model.insert(key, version).is_none()),
+                6..10 => assert_eq!(remove(&table, key, hash, &guard), model.remove(&key).is_some()),
+                _ => assert_eq!(get(&table, key, hash, &guard), model.get(&key).copied()),
+            }
+        }
+        table.validate(&Fixed { key: 0, hash }, &pin());
+        assert_eq!(table.len(), model.len());
+    }
+}
+
+#[test]
+fn growth_keeps_the_load_and_gives_old_levels_back() {
+    let table = Table::new(0, 6);
+    let entries = 300_000;
+    for key in 1..=entries {
+        assert!(set(&table, key, 0, spread, &pin()));
+    }
+    let per_entry = table.bytes() as f64 / entries as f64;
+    assert!((10.0..16.0).contains(&per_entry), "{per_entry} bytes of index per entry");
+    let guard = pin();
+    table.validate(&Fixed { key: 0, hash: spread }, &guard);
+    for key in 1..=entries {
+        assert_eq!(get(&table, key, spread, &guard), Some(0));
+    }
+    assert_eq!(get(&table, entries + 1, spread, &guard), None);
+}
+
+/// Threads insert, replace and remove the same few keys while the table grows from nothing; what they counted must be what is there.
+#[test]
+fn counted_outcomes_under_contention() {
+    const KEYS: u64 = 3_000;
+    const ROUNDS: u64 = 40_000;
+    for hash in [spread as fn(u64) -> u64, crowded] {
+        let table = Table::new(0, 6);
+        let barrier = Barrier::new(3);
+        let balance: i64 = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..3_u64)
+                .map(|thread| {
+                    let (table, barrier) = (&table, &barrier);
+                    scope.spawn(move || {
+                        barrier.wait();
+                        let mut random = thread + 1;
+                        let mut balance = 0;
+                        for round in 0..ROUNDS {
+                            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(thread);
+                            let key = 1 + (random >> 33) % (KEYS.min(10 + round / 8));
+                            let guard = pin();
+                            if random >> 62 != 0 {
+                                balance += i64::from(set(table, key, thread, hash, &guard));
+                            } else {
+                                balance -= i64::from(remove(table, key, hash, &guard));
+                            }
+                        }
+                        balance
+                    })
+                })
+                .collect();
+            threads.into_iter().map(|thread| thread.join().expect("no thread panics")).sum()
+        });
+        assert_eq!(balance, table.len() as i64, "inserts won less removes won are the entries");
+        table.validate(&Fixed { key: 0, hash }, &pin());
+    }
+}
+
+/// One key, many threads that insert it and take it out: every insert that won is matched by one removal (T2).
+#[test]
+fn t2_one_key_is_never_there_twice() {
+    let table = Table::new(0, 6);
+    let balance: i64 = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..3_u64)
+            .map(|thread| {
+                let table = &table;
+                scope.spawn(move || {
+                    let mut balance = 0;
+                    for round in 0..30_000_u64 {
+                        let guard = pin();
+                        let keys = Fixed { key: 5, hash: spread };
+                        // T4: each payload is claimed once.
+                        let payload = 5 << 8 | (thread * 85 + round % 85);
+                        match table.insert(spread(5), payload, &keys, &guard) {
+                            Inserted::New => balance += 1,
+                            Inserted::Exists(hit) => {
+                                balance -= i64::from(table.remove(hit, &keys, &guard).is_ok());
+                            }
+                            Inserted::Retry => {}
+                        }
+                    }
+                    balance
+                })
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().expect("no thread panics")).sum()
+    });
+    assert_eq!(balance, table.len() as i64);
+    let (guard, mut found) = (pin(), Vec::new());
+    table.visit_bucket(spread(5), &guard, &mut found);
+    assert_eq!(found.len() as i64, balance, "T2: at rest one entry or none");
+}
