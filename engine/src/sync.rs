@@ -9,3 +9,6 @@ pub(crate) use loom::sync::atomic::{AtomicI64, AtomicPtr, AtomicU64, fence};
 pub(crate) use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU64};
 
 pub(crate) use std::sync::atomic::Ordering;
+
+/// Atomics that lie in the raw memory of records, where a model checker's cannot: the log's models use cells of their own.
+pub(crate) use std::sync::atomic::{AtomicU32 as RawAtomicU32, AtomicU64 as RawAtomicU64};

@@ -20,7 +20,10 @@ impl<K: 'static, V: 'static> Entry<K, V> {
     /// If the allocator hands out an address above 2^48, which no supported system does unasked.
     pub(super) fn allocate(key: K, value: V) -> u64 {
         let payload = Box::into_raw(Box::new(Entry { key, value })) as u64 >> ADDRESS_SHIFT;
-        assert!(payload >> PAYLOAD_BITS == 0, "the address of an entry fits 48 bits");
+        assert!(
+            payload >> PAYLOAD_BITS == 0,
+            "the address of an entry fits 48 bits"
+        );
         payload
     }
 
@@ -66,7 +69,9 @@ impl<K: 'static, V: 'static> Entry<K, V> {
         // SAFETY: the same allocation, seen as one whose content needs no drop; freed when no reader is left.
         unsafe {
             guard.defer_unchecked(move || {
-                drop(Box::from_raw((payload << ADDRESS_SHIFT) as *mut ManuallyDrop<Entry<K, V>>));
+                drop(Box::from_raw(
+                    (payload << ADDRESS_SHIFT) as *mut ManuallyDrop<Entry<K, V>>,
+                ));
             });
         }
         Self::allocate(key, value)
@@ -83,7 +88,8 @@ impl<K: 'static, V: 'static> Entry<K, V> {
         // SAFETY: as for `retire`; `ManuallyDrop` has the layout of what it wraps.
         unsafe {
             guard.defer_unchecked(move || {
-                let mut entry = Box::from_raw((payload << ADDRESS_SHIFT) as *mut ManuallyDrop<Entry<K, V>>);
+                let mut entry =
+                    Box::from_raw((payload << ADDRESS_SHIFT) as *mut ManuallyDrop<Entry<K, V>>);
                 std::ptr::drop_in_place(&raw mut entry.key);
             });
         }

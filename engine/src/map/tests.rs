@@ -6,6 +6,7 @@ use std::collections::HashMap as Model;
 use std::hash::BuildHasherDefault;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Barrier};
+use std::time::{Duration, Instant};
 
 /// A hasher that puts everything into a few chains.
 #[derive(Default, Clone)]
@@ -37,7 +38,11 @@ enum Op {
 }
 
 fn op() -> impl Strategy<Value = Op> {
-    let operation = prop_oneof![any::<u32>().prop_map(Operation::Put), Just(Operation::Remove), Just(Operation::Keep)];
+    let operation = prop_oneof![
+        any::<u32>().prop_map(Operation::Put),
+        Just(Operation::Remove),
+        Just(Operation::Keep)
+    ];
     prop_oneof![
         8 => (any::<u8>(), any::<u32>()).prop_map(|(k, v)| Op::Insert(k, v)),
         4 => (any::<u8>(), any::<u32>()).prop_map(|(k, v)| Op::InsertIfAbsent(k, v)),
@@ -60,7 +65,9 @@ fn against_model<S: BuildHasher + Default>(ops: &[Op]) {
             Op::Insert(k, v) => assert_eq!(map.insert(k, v).copied(), model.insert(k, v)),
             Op::InsertIfAbsent(k, v) => match map.insert_if_absent(k, v) {
                 Ok(new) => assert_eq!((*new, model.insert(k, v)), (v, None)),
-                Err(Present { current, rejected }) => assert_eq!((Some(current), rejected), (model.get(&k), v)),
+                Err(Present { current, rejected }) => {
+                    assert_eq!((Some(current), rejected), (model.get(&k), v))
+                }
             },
             Op::Update(k, v) => {
                 let expected = model.get_mut(&k).map(|old| {
@@ -77,11 +84,20 @@ fn against_model<S: BuildHasher + Default>(ops: &[Op]) {
                 });
                 match (computed, operation, old) {
                     (Computed::Inserted(&new), Operation::Put(v), None) => assert_eq!(new, v),
-                    (Computed::Updated { old: &was, new: &new }, Operation::Put(v), Some(old)) => {
+                    (
+                        Computed::Updated {
+                            old: &was,
+                            new: &new,
+                        },
+                        Operation::Put(v),
+                        Some(old),
+                    ) => {
                         assert_eq!((was, new), (old, v));
                     }
                     (Computed::Removed(&was), Operation::Remove, Some(old)) => assert_eq!(was, old),
-                    (Computed::Kept(now), Operation::Keep | Operation::Remove, old) => assert_eq!(now.copied(), old),
+                    (Computed::Kept(now), Operation::Keep | Operation::Remove, old) => {
+                        assert_eq!(now.copied(), old)
+                    }
                     other => panic!("{other:?}"),
                 }
                 match operation {
@@ -165,15 +181,17 @@ fn t6_every_value_is_dropped_once() {
             }
         });
     }
-    // Garbage is freed by later pins.
-    for _ in 0..10_000 {
+    // Garbage is freed by later pins, once other tests have unpinned.
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while alive.load(Ordering::Relaxed) != 0 {
+        assert!(
+            Instant::now() < deadline,
+            "{} values were not dropped",
+            alive.load(Ordering::Relaxed)
+        );
         pin().flush();
-        if alive.load(Ordering::Relaxed) == 0 {
-            return;
-        }
         std::thread::yield_now();
     }
-    panic!("{} values were not dropped", alive.load(Ordering::Relaxed));
 }
 
 #[test]
@@ -215,7 +233,10 @@ fn compute_is_atomic_also_where_the_key_comes_and_goes() {
         }
     });
     // 30 000 steps through the cycle absent, 1, 2, 3: four steps a round.
-    assert_eq!((inserted.into_inner(), removed.into_inner(), map.len()), (7_500, 7_500, 0));
+    assert_eq!(
+        (inserted.into_inner(), removed.into_inner(), map.len()),
+        (7_500, 7_500, 0)
+    );
 }
 
 /// Keys that are there throughout are visited exactly once while others come and the table grows by a factor of thousands.
@@ -316,5 +337,9 @@ fn a_stopped_thread_stops_nobody() {
         in_compare.1.wait();
         in_update.1.wait();
     });
-    assert_eq!(map.pin().get(&Sticky(8, None)), Some(&16), "the stopped update saw that the value had changed, and began again");
+    assert_eq!(
+        map.pin().get(&Sticky(8, None)),
+        Some(&16),
+        "the stopped update saw that the value had changed, and began again"
+    );
 }

@@ -17,7 +17,11 @@ struct Entry {
 }
 
 fn entry(hash: u64, value: u64) -> u64 {
-    Box::into_raw(Box::new(Entry { hash, value: UnsafeCell::new(value) })) as u64 >> 3
+    Box::into_raw(Box::new(Entry {
+        hash,
+        value: UnsafeCell::new(value),
+    })) as u64
+        >> 3
 }
 
 fn read(payload: u64) -> (u64, u64) {
@@ -90,7 +94,9 @@ fn remove((table, guard): At<'_>, hash: u64) -> bool {
 }
 
 fn get((table, guard): At<'_>, hash: u64) -> Option<u64> {
-    table.find(hash, &ByHash(hash), guard).map(|hit| read(hit.payload()).1)
+    table
+        .find(hash, &ByHash(hash), guard)
+        .map(|hit| read(hit.payload()).1)
 }
 
 fn split((table, guard): At<'_>) {
@@ -181,7 +187,9 @@ fn t2_insert_insert_with_overflow() {
         |table| insert(table, K, 2),
         |table, left, right| {
             assert!(left != right, "exactly one insert wins");
-            assert!(get(table, K).is_some() && get(table, L) == Some(8) && get(table, L | 1) == Some(9));
+            assert!(
+                get(table, K).is_some() && get(table, L) == Some(8) && get(table, L | 1) == Some(9)
+            );
         },
     );
 }
@@ -313,7 +321,10 @@ fn split_split() {
         split_and_true,
         split_and_true,
         |table, _, _| {
-            assert_eq!((get(table, K), get(table, L), get(table, L | 1)), (Some(1), Some(9), Some(7)));
+            assert_eq!(
+                (get(table, K), get(table, L), get(table, L | 1)),
+                (Some(1), Some(9), Some(7))
+            );
         },
     );
 }

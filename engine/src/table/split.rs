@@ -28,7 +28,12 @@ impl<'t> Filler<'t> {
         if self.slot == SLOTS {
             let next = self.table.overflow.take(false, guard);
             // Release: the unborn slots. Acquire on failure: the bucket another helper hung there (E2).
-            match self.bucket.link.compare_exchange(UNBORN, next.address(), Ordering::AcqRel, Ordering::Acquire) {
+            match self.bucket.link.compare_exchange(
+                UNBORN,
+                next.address(),
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            ) {
                 Ok(_) => self.bucket = next,
                 Err(link) => {
                     self.table.overflow.retire(next, guard);
@@ -104,9 +109,16 @@ impl Table {
             return;
         }
         let parent = self.bucket(level, index);
-        let children: [&Bucket; 2] = [self.bucket(level + 1, 2 * index), self.bucket(level + 1, 2 * index + 1)];
+        let children: [&Bucket; 2] = [
+            self.bucket(level + 1, 2 * index),
+            self.bucket(level + 1, 2 * index + 1),
+        ];
         freeze_chain(parent);
-        let mut fillers = children.map(|bucket| Filler { table: self, bucket, slot: 0 });
+        let mut fillers = children.map(|bucket| Filler {
+            table: self,
+            bucket,
+            slot: 0,
+        });
         let split_bit = 63 - level;
         let mut bucket = parent;
         loop {
@@ -114,8 +126,9 @@ impl Table {
                 // Acquire: as in `freeze`.
                 let word = Word(slot.load(Ordering::Acquire));
                 if word.is_live() {
-                    let upper =
-                        word.hash_bit(split_bit).unwrap_or_else(|| keys.hash_of(word.payload()) >> split_bit & 1 == 1);
+                    let upper = word
+                        .hash_bit(split_bit)
+                        .unwrap_or_else(|| keys.hash_of(word.payload()) >> split_bit & 1 == 1);
                     fillers[usize::from(upper)].put(word.thawed(), guard);
                 }
             }
@@ -127,7 +140,11 @@ impl Table {
         }
         fillers.into_iter().for_each(Filler::finish);
         // Release: publishes the children (E4). Failure is Relaxed: another helper has moved the state on, and our work with it.
-        if self.state.compare_exchange(state.0, state.next().0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+        if self
+            .state
+            .compare_exchange(state.0, state.next().0, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok()
+        {
             self.retire_parent(state, parent, guard);
         }
     }

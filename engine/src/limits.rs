@@ -1,0 +1,29 @@
+//! Every bound of the engine, and where it comes from.
+
+/// The longest key, in bytes (memcached protocol, section 2.1 of the dialect).
+pub const KEY_BYTES_MAX: usize = 250;
+
+/// The least memory a store works with: room for some segments, the index and the reserve.
+pub const MEMORY_BYTES_MIN: usize = 1 << 20;
+
+/// The largest `item_size_max`: the record's handle could hold more, the protocol's `-I` does not.
+pub const ITEM_BYTES_MAX: usize = 1 << 30;
+
+/// Handles that a store can have at once. Each owns an open segment and a stripe of counters.
+pub const HANDLES_MAX: usize = 256;
+
+/// Segments are about 1/1024 of the memory: small enough that one dropped segment is no storm, large enough that their bookkeeping
+/// is nothing. A power of two between these.
+pub(crate) const SEGMENT_BYTES_MIN: usize = 4 << 10;
+pub(crate) const SEGMENT_BYTES_MAX: usize = 1 << 20;
+pub(crate) const SEGMENTS_AIMED_AT: usize = 1024;
+
+/// A record longer than this part of a segment keeps its value in an allocation of its own, so that the unused end of a
+/// segment is an eighth at the very worst.
+pub(crate) const LARGE_PART_OF_SEGMENT: usize = 8;
+
+/// A segment is closed when it and the large values it names weigh this many segments: what one eviction may drop at a time.
+pub(crate) const SEGMENT_WEIGHT_MAX: usize = 16;
+
+/// Flushes that a record's stamp tells apart. Before the count wraps, flushed records are swept out.
+pub(crate) const FLUSH_STAMPS: u64 = 1 << 16;

@@ -1,0 +1,60 @@
+//! The address range that segments lie in: reserved once, touched as segments are first used.
+
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
+
+pub(crate) struct Region {
+    base: *mut u8,
+    bytes: usize,
+}
+
+// SAFETY: an address range; who may touch which part of it is decided by `Segments`.
+unsafe impl Send for Region {}
+// SAFETY: as above.
+unsafe impl Sync for Region {}
+
+impl Region {
+    /// Reserves an address range. Pages come when they are touched.
+    ///
+    /// # Errors
+    /// What the system answers when it has no such range.
+    pub(crate) fn reserve(bytes: usize) -> std::io::Result<Region> {
+        // SAFETY: a fresh anonymous mapping at an address of the system's choice.
+        let base = unsafe {
+            mmap_anonymous(
+                std::ptr::null_mut(),
+                bytes,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::PRIVATE | MapFlags::NORESERVE,
+            )
+        }?;
+        Ok(Region {
+            base: base.cast(),
+            bytes,
+        })
+    }
+
+    #[inline]
+    pub(crate) fn base(&self) -> *mut u8 {
+        self.base
+    }
+
+    /// Gives the pages of a range back; they read as zeros when they are touched again.
+    ///
+    /// # Safety
+    /// The range lies in the region, in whole pages, and nobody uses it.
+    pub(crate) unsafe fn release(&self, offset: usize, bytes: usize) {
+        debug_assert!(offset + bytes <= self.bytes);
+        // SAFETY: the caller's promise.
+        let advised =
+            unsafe { madvise(self.base.add(offset).cast(), bytes, Advice::LinuxDontNeed) };
+        debug_assert!(advised.is_ok());
+    }
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        // SAFETY: exactly the mapping that `reserve` made.
+        let unmapped = unsafe { munmap(self.base.cast(), self.bytes) };
+        debug_assert!(unmapped.is_ok());
+    }
+}

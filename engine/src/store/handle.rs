@@ -1,0 +1,222 @@
+//! A thread's handle on a store: its open segment, its stripe of counters, its block of CAS ids.
+
+use super::batch::Batch;
+use super::large::LargeBuf;
+use super::{Store, StoreError};
+use crate::limits::{HANDLES_MAX, SEGMENT_WEIGHT_MAX};
+use crate::log::segments::SegmentIndex;
+use crate::log::{CAS_POSITION_BITS, Location};
+use crate::sync::Ordering;
+use crossbeam_epoch::{Guard, pin};
+use std::fmt;
+use std::sync::Arc;
+
+/// The segment a handle appends to.
+pub(super) struct OpenSegment {
+    pub(super) segment: SegmentIndex,
+    /// Where the next record goes.
+    pub(super) tail: usize,
+    /// Bytes of the large values that its records name.
+    pub(super) large_bytes: usize,
+}
+
+/// Explicit CAS ids of one generation.
+#[derive(Default)]
+struct CasBlock {
+    generation: u64,
+    next: u64,
+}
+
+/// One thread's way to work on a [`Store`]. Make it once; it owns a segment from its first store on.
+///
+/// It can move to another thread, but not be used by two.
+pub struct Handle {
+    store: Arc<Store>,
+    writer: Writer,
+}
+
+/// What a handle owns of the store: where its next record goes.
+pub(super) struct Writer {
+    pub(super) stripe: usize,
+    pub(super) open: Option<OpenSegment>,
+    cas_block: CasBlock,
+}
+
+impl Handle {
+    pub(super) fn new(store: Arc<Store>) -> Handle {
+        for (i, word) in store.stripes.iter().enumerate() {
+            loop {
+                // Acquire: after the previous owner's last count (Release in `drop`).
+                let used = word.load(Ordering::Acquire);
+                let bit = (!used).trailing_zeros();
+                if bit == 64 {
+                    break;
+                }
+                // A failure means that another handle came or went.
+                if word
+                    .compare_exchange(used, used | 1 << bit, Ordering::AcqRel, Ordering::Relaxed)
+                    .is_ok()
+                {
+                    // Relaxed: it only sizes the reserve of free segments.
+                    store.handles.fetch_add(1, Ordering::Relaxed);
+                    let stripe = i * 64 + bit as usize;
+                    return Handle {
+                        store,
+                        writer: Writer {
+                            stripe,
+                            open: None,
+                            cas_block: CasBlock::default(),
+                        },
+                    };
+                }
+            }
+        }
+        panic!("a store has at most {HANDLES_MAX} handles");
+    }
+
+    /// Pins an epoch and reads the clock, once for all that is done with the batch.
+    ///
+    /// Keep it short: memory that others free meanwhile stays until the batch ends.
+    #[inline]
+    pub fn batch(&mut self) -> Batch<'_> {
+        Batch::new(&self.store, &mut self.writer)
+    }
+
+    /// Memory for a large value, charged to the limit at once; receive into it and store it with
+    /// [`NewValue::Large`](super::NewValue::Large). May evict.
+    ///
+    /// # Errors
+    /// [`StoreError::OutOfMemory`] if the limit has no room for it and nothing can be evicted.
+    pub fn reserve(&mut self, len: usize) -> Result<LargeBuf, StoreError> {
+        self.writer.reserve(&self.store, len, &mut pin())
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+}
+
+impl Writer {
+    /// See [`Handle::reserve`].
+    pub(super) fn reserve(
+        &self,
+        store: &Store,
+        len: usize,
+        guard: &mut Guard,
+    ) -> Result<LargeBuf, StoreError> {
+        store.make_room(self.stripe, guard, || {
+            LargeBuf::allocate(len, &store.log, store.table.bytes())
+        })
+    }
+
+    /// Makes sure that the open segment has room for a record of `bytes`, by opening another if need be.
+    #[inline]
+    pub(super) fn ensure_room(
+        &mut self,
+        store: &Store,
+        bytes: usize,
+        guard: &mut Guard,
+    ) -> Result<(), StoreError> {
+        if self.has_room(store, bytes) {
+            Ok(())
+        } else {
+            self.open_segment(store, guard)
+        }
+    }
+
+    /// Is there room in the open segment?
+    #[inline]
+    pub(super) fn has_room(&self, store: &Store, bytes: usize) -> bool {
+        let segment_bytes = store.log.segment_bytes();
+        self.open.as_ref().is_some_and(|open| {
+            open.tail + bytes <= segment_bytes
+                && open.tail + open.large_bytes < SEGMENT_WEIGHT_MAX * segment_bytes
+        })
+    }
+
+    /// Books the record that was written at the tail.
+    #[inline]
+    pub(super) fn advance(&mut self, store: &Store, bytes: usize, large_bytes: usize) {
+        let open = self.open.as_mut().expect("ensure_room was called");
+        open.tail += bytes;
+        open.large_bytes += large_bytes;
+        debug_assert!(open.tail <= store.log.segment_bytes());
+    }
+
+    #[cold]
+    fn open_segment(&mut self, store: &Store, guard: &mut Guard) -> Result<(), StoreError> {
+        self.seal(store);
+        let segment =
+            store.make_room(self.stripe, guard, || store.log.open(store.table.bytes()))?;
+        self.open = Some(OpenSegment {
+            segment,
+            tail: 0,
+            large_bytes: 0,
+        });
+        Ok(())
+    }
+
+    /// Closes the open segment, if there is one.
+    fn seal(&mut self, store: &Store) {
+        if let Some(open) = self.open.take() {
+            store.log.segments.seal(open.segment, open.tail);
+        }
+    }
+
+    /// The location that the next record will get. There must be room.
+    #[inline]
+    pub(super) fn next_location(&self, store: &Store) -> Location {
+        let open = self.open.as_ref().expect("ensure_room was called");
+        store.log.location(open.segment, open.tail)
+    }
+
+    /// The CAS id to write into the next record: `None` if its position gives one that is in order (S3).
+    pub(super) fn explicit_cas(&mut self, store: &Store, old: Option<u64>) -> Option<u64> {
+        if !store.config.cas {
+            return None;
+        }
+        let positional = store.log.positional_cas(self.next_location(store));
+        let generation_before = match old {
+            Some(old) if positional > old => return None,
+            Some(old) => old >> CAS_POSITION_BITS,
+            None => {
+                // Relaxed: raised before the key that may concern us left the index, which we have seen.
+                let floor = store.cas_floor.load(Ordering::Relaxed);
+                if positional >> CAS_POSITION_BITS > floor {
+                    return None;
+                }
+                floor
+            }
+        };
+        let block = &mut self.cas_block;
+        if block.generation <= generation_before || block.next >> CAS_POSITION_BITS != 0 {
+            *block = CasBlock {
+                generation: store.log.segments.next_generation(),
+                next: 0,
+            };
+        }
+        let id = block.generation << CAS_POSITION_BITS | block.next;
+        block.next += 1;
+        Some(id)
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle")
+            .field("stripe", &self.writer.stripe)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.writer.seal(&self.store);
+        self.store.handles.fetch_sub(1, Ordering::Relaxed);
+        // Release: our counts, for the stripe's next owner.
+        let stripe = self.writer.stripe;
+        self.store.stripes[stripe / 64].fetch_and(!(1 << (stripe % 64)), Ordering::Release);
+    }
+}

@@ -1,0 +1,121 @@
+//! Look-ups under a guard: what reads and writes share.
+
+use super::stats::Counter;
+use super::{ByKey, Gone, Store};
+use crate::clock::Now;
+use crate::log::record::{Record, State};
+use crate::table::Hit;
+use crossbeam_epoch::Guard;
+
+/// Last access is refreshed when it is older than this, so that a hot item is not written at every read.
+const ACCESS_RESOLUTION_S: u32 = 60;
+
+/// A store as one batch sees it: under its guard, at its time, counting in its stripe.
+#[derive(Clone, Copy)]
+pub(super) struct View<'g> {
+    pub(super) store: &'g Store,
+    pub(super) guard: &'g Guard,
+    pub(super) now: Now,
+    pub(super) stripe: usize,
+}
+
+/// An item in the index.
+#[derive(Clone, Copy)]
+pub(super) struct Found<'g> {
+    pub(super) hit: Hit<'g>,
+    pub(super) record: Record<'g>,
+}
+
+impl<'g> View<'g> {
+    #[inline]
+    pub(super) fn count(self, counter: Counter) {
+        self.store
+            .counters
+            .cells
+            .add(self.stripe, counter as usize, 1);
+    }
+
+    /// The batch's time in whole seconds of the store's clock.
+    #[inline]
+    pub(super) fn now_s(self) -> u32 {
+        (self.now.mono_ms / 1000) as u32
+    }
+
+    /// Finds the index entry of a key, visible or not.
+    #[inline]
+    pub(super) fn find(self, key: &[u8], hash: u64) -> Option<Found<'g>> {
+        let hit = self.store.table.find(
+            hash,
+            &ByKey {
+                store: self.store,
+                key,
+            },
+            self.guard,
+        )?;
+        // SAFETY: found in the index under our guard.
+        Some(Found {
+            hit,
+            record: unsafe { self.store.record(hit.payload()) },
+        })
+    }
+
+    /// Finds a visible item; takes one that has expired or been flushed out of the index, and says so.
+    #[inline]
+    pub(super) fn find_visible(
+        self,
+        key: &[u8],
+        hash: u64,
+    ) -> Result<(Found<'g>, State), Option<Gone>> {
+        let found = self.find(key, hash).ok_or(None)?;
+        let state = found.record.state();
+        match self.store.gone(state, self.now) {
+            None => Ok((found, state)),
+            Some(gone) => {
+                self.drop_gone(found, state, gone);
+                Err(Some(gone))
+            }
+        }
+    }
+
+    #[cold]
+    fn drop_gone(self, found: Found<'_>, state: State, gone: Gone) {
+        if self.unlink(found) && gone == Gone::Expired && !state.has(State::FETCHED) {
+            self.count(Counter::ExpiredUnfetched);
+        }
+    }
+
+    /// Takes an item out of the index. False if it was no longer there.
+    pub(super) fn unlink(self, Found { hit, record }: Found<'_>) -> bool {
+        let store = self.store;
+        store.raise_cas_floor(store.cas_of(hit.payload(), record));
+        let removed = store
+            .table
+            .remove(
+                hit,
+                &ByKey {
+                    store,
+                    key: record.key(),
+                },
+                self.guard,
+            )
+            .is_ok();
+        if removed {
+            store.account_removal(record, self.stripe, self.guard);
+        }
+        removed
+    }
+
+    /// Marks a record as fetched. Writes nothing once the item is known to be hot.
+    #[inline]
+    pub(super) fn mark_fetched(self, record: Record<'_>, state: State) {
+        let fetched = state.fetched();
+        if fetched != state && !state.has(State::SEALED) {
+            // A mark that is lost to a race is one fetch not counted.
+            record.change_state(state, fetched);
+        }
+        let now_s = self.now_s();
+        if now_s.wrapping_sub(record.last_access_s()) >= ACCESS_RESOLUTION_S {
+            record.set_last_access_s(now_s);
+        }
+    }
+}

@@ -1,0 +1,595 @@
+//! Everything that makes a new record: one draft at the tail of the open segment, one CAS that publishes it.
+
+use super::batch::{ArithOutcome, Batch, Delta, Mode, NewValue, Outcome};
+use super::handle::Writer;
+use super::large::LargeValue;
+use super::stats::{BYTES_CELL, Counter};
+use super::view::{Found, View};
+use super::{ByKey, Expiry, StoreError, protocol_bytes};
+use crate::limits::KEY_BYTES_MAX;
+use crate::log::record::{ALIGN, Draft, HEADER_BYTES, Record, Shape, State};
+use crate::log::{CAS_POSITION_BITS, Location};
+use crate::sync::Ordering;
+use crate::table::Inserted;
+
+/// The most that a record has beyond key and value: header, CAS id, flags, padding.
+const EXTRA_BYTES_MAX: usize = HEADER_BYTES + 8 + 4 + ALIGN;
+
+/// A value on its way into a record.
+enum Body<'a> {
+    /// Parts to copy one behind the other.
+    Inline([&'a [u8]; 2]),
+    Large(LargeValue),
+}
+
+impl Body<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Body::Inline(parts) => parts[0].len() + parts[1].len(),
+            Body::Large(value) => value.len(),
+        }
+    }
+
+    /// Bytes in the log.
+    fn log_len(&self) -> usize {
+        match self {
+            Body::Inline(_) => self.len(),
+            Body::Large(_) => size_of::<usize>(),
+        }
+    }
+}
+
+impl Batch<'_> {
+    /// Stores a value. Counts `cmd_set` and what else the outcome says.
+    ///
+    /// Lock-free; may split one index bucket, and, when a segment is full, open another and evict the oldest.
+    ///
+    /// # Errors
+    /// [`StoreError::TooLarge`], [`StoreError::OutOfMemory`]; [`Mode::Set`] has then removed the old item (protocol 6.2). An append or prepend that does
+    /// not fit is [`Outcome::NotStored`], not an error.
+    ///
+    /// # Panics
+    /// If the key is longer than [`KEY_BYTES_MAX`].
+    pub fn store(
+        &mut self,
+        mode: Mode,
+        key: &[u8],
+        hash: u64,
+        flags: u32,
+        expiry: Expiry,
+        value: NewValue<'_>,
+    ) -> Result<Outcome, StoreError> {
+        assert!(
+            key.len() <= KEY_BYTES_MAX,
+            "a key has at most {KEY_BYTES_MAX} bytes"
+        );
+        let result = match mode {
+            Mode::Append | Mode::Prepend => Ok(self.extend(mode, key, hash, value.bytes())),
+            Mode::Set | Mode::Add | Mode::Replace | Mode::Cas(_) => {
+                self.put(mode, key, hash, flags, expiry, value)
+            }
+        };
+        let view = self.view();
+        match result {
+            Ok(outcome) => {
+                view.count(Counter::CmdSet);
+                match (mode, outcome) {
+                    (Mode::Cas(_), Outcome::Stored) => view.count(Counter::CasHits),
+                    (_, Outcome::Exists) => view.count(Counter::CasBadval),
+                    (_, Outcome::NotFound) => view.count(Counter::CasMisses),
+                    _ => {}
+                }
+            }
+            Err(error) => self.refuse(mode, key, hash, error),
+        }
+        result
+    }
+
+    /// Books a storage command that was refused before its value was there, and, for [`Mode::Set`], removes the old item: a client
+    /// that is told of an error must not go on reading the value it meant to replace (protocol 6.2).
+    pub fn refuse(&mut self, mode: Mode, key: &[u8], hash: u64, error: StoreError) {
+        let view = self.view();
+        view.count(match error {
+            StoreError::TooLarge => Counter::StoreTooLarge,
+            StoreError::OutOfMemory => Counter::StoreNoMemory,
+        });
+        if mode == Mode::Set {
+            // Ends: a failure means that somebody else has changed or removed the item.
+            while view
+                .find(key, hash)
+                .is_some_and(|found| !view.unlink(found))
+            {}
+        }
+    }
+
+    fn put(
+        &mut self,
+        mode: Mode,
+        key: &[u8],
+        hash: u64,
+        flags: u32,
+        expiry: Expiry,
+        value: NewValue<'_>,
+    ) -> Result<Outcome, StoreError> {
+        if !self.store.fits(key.len(), flags, value.bytes().len()) {
+            return Err(StoreError::TooLarge);
+        }
+        let mut body = match value {
+            NewValue::Large(buffer) => Body::Large(buffer.freeze()),
+            NewValue::Bytes(bytes) if self.store.is_large(key.len(), bytes.len()) => {
+                let mut buffer = self
+                    .writer
+                    .reserve(self.store, bytes.len(), &mut self.guard)?;
+                buffer.copy_from_slice(bytes);
+                Body::Large(buffer.freeze())
+            }
+            NewValue::Bytes(bytes) => Body::Inline([bytes, &[]]),
+        };
+        loop {
+            let room = key.len() + body.log_len() + EXTRA_BYTES_MAX;
+            self.writer.ensure_room(self.store, room, &mut self.guard)?;
+            let view = View {
+                store: self.store,
+                guard: &self.guard,
+                now: self.now,
+                stripe: self.writer.stripe,
+            };
+            let found = view.find(key, hash);
+            let visible =
+                found.filter(|found| view.store.gone(found.record.state(), view.now).is_none());
+            match (mode, visible) {
+                (Mode::Add, Some(Found { record, .. })) => {
+                    // A failed add counts as a use of the item (protocol section 3).
+                    view.mark_fetched(record, record.state());
+                    return Ok(Outcome::NotStored);
+                }
+                (Mode::Replace, None) => return Ok(Outcome::NotStored),
+                (Mode::Cas(_), None) => return Ok(Outcome::NotFound),
+                (Mode::Cas(id), Some(Found { hit, record }))
+                    if id == 0 || id != view.store.cas_of(hit.payload(), record) =>
+                {
+                    return Ok(Outcome::Exists);
+                }
+                _ => {}
+            }
+            // A condition that held for an item holds only as long as no flush comes between: the new item is as old as that one. Else
+            // the stamp of now, read after the old record was found (S5).
+            let stamp = match (mode, visible) {
+                (Mode::Replace | Mode::Cas(_), Some(visible)) => visible.record.state().stamp(),
+                _ => view.store.flush_stamp(),
+            };
+            let state = State::new(expiry, stamp);
+            let draft = NewRecord {
+                key,
+                hash,
+                state,
+                flags,
+                cas: CasOf::New,
+            };
+            body = match publish(self.writer, view, found, draft, body) {
+                Ok(_) => return Ok(Outcome::Stored),
+                Err(back) => back,
+            };
+        }
+    }
+
+    /// Append and prepend.
+    fn extend(&mut self, mode: Mode, key: &[u8], hash: u64, addition: &[u8]) -> Outcome {
+        loop {
+            let view = self.view();
+            let Ok((found, _)) = view.find_visible(key, hash) else {
+                return Outcome::NotStored;
+            };
+            let old_len = value_of(found.record).len();
+            let len = old_len + addition.len();
+            if !self.store.fits(key.len(), found.record.flags(), len) {
+                return Outcome::NotStored;
+            }
+            // Room first, which may move the guard; then find again what is to be extended.
+            let buffer = if self.store.is_large(key.len(), len) {
+                match self.writer.reserve(self.store, len, &mut self.guard) {
+                    Ok(buffer) => Some(buffer),
+                    Err(_) => return Outcome::NotStored,
+                }
+            } else {
+                None
+            };
+            let log_len = if buffer.is_some() {
+                size_of::<usize>()
+            } else {
+                len
+            };
+            let room = key.len() + log_len + EXTRA_BYTES_MAX;
+            if self
+                .writer
+                .ensure_room(self.store, room, &mut self.guard)
+                .is_err()
+            {
+                return Outcome::NotStored;
+            }
+            let view = View {
+                store: self.store,
+                guard: &self.guard,
+                now: self.now,
+                stripe: self.writer.stripe,
+            };
+            let Ok((found, _)) = view.find_visible(key, hash) else {
+                return Outcome::NotStored;
+            };
+            let old_value = value_of(found.record);
+            if old_value.len() != old_len {
+                continue;
+            }
+            let parts = if mode == Mode::Append {
+                [old_value, addition]
+            } else {
+                [addition, old_value]
+            };
+            let body = match buffer {
+                None => Body::Inline(parts),
+                Some(mut buffer) => {
+                    let (first, second) = buffer.split_at_mut(parts[0].len());
+                    first.copy_from_slice(parts[0]);
+                    second.copy_from_slice(parts[1]);
+                    Body::Large(buffer.freeze())
+                }
+            };
+            // Sealed from here on (R1): the new item keeps expiry and stamp, and loses the marks.
+            let sealed = found.record.seal();
+            let state = State::new(sealed.expiry(), sealed.stamp());
+            let draft = NewRecord {
+                key,
+                hash,
+                state,
+                flags: found.record.flags(),
+                cas: CasOf::New,
+            };
+            if publish(self.writer, view, Some(found), draft, body).is_ok() {
+                return Outcome::Stored;
+            }
+        }
+    }
+
+    /// Replaces an item by a copy with another state and the same id. `None`: it has changed meanwhile, look again. Without memory for the copy
+    /// the item stays as it is.
+    pub(super) fn rewrite(
+        &mut self,
+        key: &[u8],
+        hash: u64,
+        change: impl Fn(State) -> State,
+    ) -> Option<Location> {
+        let (found, _) = self.view().find_visible(key, hash).ok()?;
+        let location = found.hit.payload();
+        let room = found.record.shape().bytes() + EXTRA_BYTES_MAX;
+        if self
+            .writer
+            .ensure_room(self.store, room, &mut self.guard)
+            .is_err()
+        {
+            return Some(location);
+        }
+        let view = View {
+            store: self.store,
+            guard: &self.guard,
+            now: self.now,
+            stripe: self.writer.stripe,
+        };
+        let (found, _) = view.find_visible(key, hash).ok()?;
+        if found.record.shape().bytes() + EXTRA_BYTES_MAX > room {
+            return None;
+        }
+        copy_record(self.writer, view, found, key, hash, CasOf::Old, change).ok()
+    }
+
+    /// Increments or decrements a decimal number. Counts hits and misses.
+    ///
+    /// The number keeps its width: a shorter result is padded with spaces on the right (protocol 3.1).
+    ///
+    /// # Errors
+    /// [`StoreError::OutOfMemory`] if there is no room for the new record; the old number stays.
+    pub fn arith(
+        &mut self,
+        key: &[u8],
+        hash: u64,
+        delta: Delta,
+    ) -> Result<ArithOutcome, StoreError> {
+        let (hits, misses) = match delta {
+            Delta::Incr(_) => (Counter::IncrHits, Counter::IncrMisses),
+            Delta::Decr(_) => (Counter::DecrHits, Counter::DecrMisses),
+        };
+        let mut room = key.len() + 2 * DIGITS_MAX + EXTRA_BYTES_MAX;
+        loop {
+            self.writer.ensure_room(self.store, room, &mut self.guard)?;
+            let view = View {
+                store: self.store,
+                guard: &self.guard,
+                now: self.now,
+                stripe: self.writer.stripe,
+            };
+            let Ok((found, _)) = view.find_visible(key, hash) else {
+                view.count(misses);
+                return Ok(ArithOutcome::NotFound);
+            };
+            if found.record.is_large() {
+                return Ok(ArithOutcome::NonNumeric);
+            }
+            let old_value = found.record.inline_value();
+            let Some(number) = parse_number(old_value) else {
+                return Ok(ArithOutcome::NonNumeric);
+            };
+            let needed = key.len() + old_value.len() + DIGITS_MAX + EXTRA_BYTES_MAX;
+            if needed > room {
+                room = needed;
+                continue;
+            }
+            let number = match delta {
+                Delta::Incr(by) => number.wrapping_add(by),
+                Delta::Decr(by) => number.saturating_sub(by),
+            };
+            let mut digits = [0; DIGITS_MAX];
+            let digits = format_number(number, &mut digits);
+            // Numbers with more than a few spaces behind them are rare enough for an allocation.
+            let padding = vec![b' '; old_value.len().saturating_sub(digits.len())];
+            // Sealed from here on (R1). A result that fits keeps the marks, like memcached's change in place (protocol 3.1).
+            let sealed = found.record.seal();
+            let fresh = State::new(sealed.expiry(), sealed.stamp());
+            let state = if digits.len() <= old_value.len() {
+                fresh.with_marks_of(sealed)
+            } else {
+                fresh
+            };
+            let draft = NewRecord {
+                key,
+                hash,
+                state,
+                flags: found.record.flags(),
+                cas: CasOf::New,
+            };
+            if publish(
+                self.writer,
+                view,
+                Some(found),
+                draft,
+                Body::Inline([digits, &padding]),
+            )
+            .is_ok()
+            {
+                view.count(hits);
+                return Ok(ArithOutcome::Value(number));
+            }
+        }
+    }
+}
+
+/// Digits of the largest number.
+const DIGITS_MAX: usize = 20;
+
+/// What is new about a record that is to be published.
+#[derive(Clone, Copy)]
+struct NewRecord<'a> {
+    key: &'a [u8],
+    hash: u64,
+    state: State,
+    flags: u32,
+    cas: CasOf,
+}
+
+/// Writes a record into the open segment and publishes it in place of `old`, or, without one, as a new entry.
+///
+/// There must be room. If the item has changed meanwhile, the body comes back: find again.
+fn publish<'a>(
+    writer: &mut Writer,
+    view: View<'_>,
+    old: Option<Found<'_>>,
+    new: NewRecord<'_>,
+    body: Body<'a>,
+) -> Result<Location, Body<'a>> {
+    let View { store, guard, .. } = view;
+    let old_cas = old.map(|old| store.cas_of(old.hit.payload(), old.record));
+    let cas = match new.cas {
+        CasOf::New => writer.explicit_cas(store, old_cas),
+        CasOf::Old => old_cas.filter(|_| store.config.cas),
+    };
+    let location = writer.next_location(store);
+    let value_len = body.len();
+    let draft = |value| Draft {
+        state: new.state,
+        last_access_s: view.now_s(),
+        cas,
+        flags: new.flags,
+        key: new.key,
+        value,
+    };
+    let shape = |len| Shape::new(new.key.len(), new.flags != 0, cas.is_some(), len);
+    // SAFETY: `ensure_room` left at least this much behind the tail of our own open segment.
+    let write = |shape, draft: &Draft<'_>| unsafe {
+        Record::write(store.log.address(location), shape, draft)
+    };
+    let (body, record) = match body {
+        Body::Inline(parts) => (
+            Body::Inline(parts),
+            write(shape(Some(value_len)), &draft(parts)),
+        ),
+        Body::Large(value) => {
+            // The record takes a reference of its own, given back below if it is not published (S4).
+            let address = value.clone().into_address().to_ne_bytes();
+            (
+                Body::Large(value),
+                write(shape(None), &draft([&address, &[]])),
+            )
+        }
+    };
+    writer.advance(
+        store,
+        record.shape().bytes(),
+        if record.is_large() { value_len } else { 0 },
+    );
+    let keys = ByKey {
+        store,
+        key: new.key,
+    };
+    let published = match old {
+        Some(old) => store.table.replace(old.hit, location, &keys, guard).is_ok(),
+        // T4: a claim that lost leaves its record behind as dead bytes; the next try writes another.
+        None => matches!(
+            store.table.insert(new.hash, location, &keys, guard),
+            Inserted::New
+        ),
+    };
+    if !published {
+        if record.is_large() {
+            // SAFETY: the reference made above: the record is in no slot, so nobody else takes it.
+            drop(unsafe { LargeValue::from_address(record.large_address()) });
+        }
+        return Err(body);
+    }
+    match old {
+        Some(old) => store.account_removal(old.record, view.stripe, guard),
+        None => store.table.grow_step(&keys, guard),
+    }
+    let bytes = protocol_bytes(new.key.len(), new.flags, value_len, store.config.cas);
+    store
+        .counters
+        .cells
+        .add(view.stripe, BYTES_CELL, bytes as u64);
+    view.count(Counter::TotalItems);
+    if old.is_none() && cas.is_none() && store.config.cas {
+        mend_cas_order(writer, view, new, location);
+    }
+    Ok(location)
+}
+
+/// S3, awkward case: between the look at `cas_floor` and our insert the same key came and went with a higher id. The removal
+/// raised the floor before it freed the slot, so we see it now, and give the item another id. If the segment has no room for
+/// that, the id stays: unique, but not the largest that the key ever had.
+#[inline]
+fn mend_cas_order(writer: &mut Writer, view: View<'_>, new: NewRecord<'_>, location: Location) {
+    let store = view.store;
+    // Relaxed: ordered by the slot's CAS, which the removal released and our insert acquired.
+    let floor = store.cas_floor.load(Ordering::Relaxed);
+    if store.log.positional_cas(location) >> CAS_POSITION_BITS > floor {
+        return;
+    }
+    // A failure means that somebody else has changed the item: it has their id now.
+    if let Some(found) = view.find(new.key, new.hash)
+        && found.hit.payload() == location
+        && writer.has_room(store, found.record.shape().bytes() + EXTRA_BYTES_MAX)
+    {
+        let _ = copy_record(
+            writer,
+            view,
+            found,
+            new.key,
+            new.hash,
+            CasOf::New,
+            |state| state,
+        );
+    }
+}
+
+/// Publishes a copy of a record with a changed state in its place. There must be room.
+fn copy_record<'g>(
+    writer: &mut Writer,
+    view: View<'g>,
+    found: Found<'g>,
+    key: &[u8],
+    hash: u64,
+    cas: CasOf,
+    change: impl Fn(State) -> State,
+) -> Result<Location, Body<'g>> {
+    let record = found.record;
+    // SAFETY: found in the index under the view's guard (S4).
+    let shared = record
+        .is_large()
+        .then(|| unsafe { LargeValue::share(record.large_address()) });
+    let body = shared.map_or_else(|| Body::Inline([record.inline_value(), &[]]), Body::Large);
+    // Sealed from here on (R1). The stamp stays: the item is as old as it was.
+    let draft = NewRecord {
+        key,
+        hash,
+        state: change(record.seal()),
+        flags: record.flags(),
+        cas,
+    };
+    publish(writer, view, Some(found), draft, body)
+}
+
+/// Which CAS id a new record gets.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum CasOf {
+    /// A new one.
+    New,
+    /// That of the record it replaces: the item is the same, only its state is another.
+    Old,
+}
+
+/// The value of a record, wherever it lies.
+fn value_of<'g>(record: Record<'g>) -> &'g [u8] {
+    if record.is_large() {
+        // SAFETY: the record was found under a guard that lives during `'g` (S4).
+        unsafe { LargeValue::peek(record.large_address()) }
+    } else {
+        record.inline_value()
+    }
+}
+
+/// Reads a number as the protocol does (3.1): leading white space and a `+` are allowed, and anything behind a white space.
+fn parse_number(value: &[u8]) -> Option<u64> {
+    let is_space = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n' | 0x0b | 0x0c | b'\r');
+    let start = value.iter().position(|byte| !is_space(byte))?;
+    let digits = value[start..].strip_prefix(b"+").unwrap_or(&value[start..]);
+    let end = digits
+        .iter()
+        .position(|byte| !byte.is_ascii_digit())
+        .unwrap_or(digits.len());
+    if end == 0 || digits.get(end).is_some_and(|byte| !is_space(byte)) {
+        return None;
+    }
+    digits[..end].iter().try_fold(0_u64, |number, &digit| {
+        number.checked_mul(10)?.checked_add(u64::from(digit - b'0'))
+    })
+}
+
+/// Writes a number in decimal, and answers the part of the buffer that it fills.
+fn format_number(mut number: u64, buffer: &mut [u8; 20]) -> &[u8] {
+    let mut start = buffer.len();
+    loop {
+        start -= 1;
+        buffer[start] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            return &buffer[start..];
+        }
+    }
+}
+
+#[cfg(test)]
+mod number_tests {
+    use super::{format_number, parse_number};
+
+    /// Protocol 3.1.
+    #[test]
+    fn numbers_are_read_as_the_protocol_says() {
+        for (value, number) in [
+            ("5", Some(5)),
+            ("0010", Some(10)),
+            (" +7", Some(7)),
+            ("5 bc", Some(5)),
+            ("18446744073709551615", Some(u64::MAX)),
+            ("18446744073709551616", None),
+            ("-5", None),
+            ("5abc", None),
+            ("", None),
+            (" ", None),
+            ("+", None),
+        ] {
+            assert_eq!(parse_number(value.as_bytes()), number, "{value:?}");
+        }
+        for number in [0, 9, 10, u64::MAX] {
+            assert_eq!(
+                format_number(number, &mut [0; 20]),
+                number.to_string().as_bytes()
+            );
+        }
+    }
+}
