@@ -35,9 +35,7 @@ impl Clock {
     /// The system's monotonic and wall clocks. Cost of a reading: two calls into the vDSO, about 50 ns together.
     #[must_use]
     pub fn system() -> Clock {
-        Clock(Source::System {
-            start: Instant::now(),
-        })
+        Clock(Source::System { start: Instant::now() })
     }
 
     /// A clock that stands at 0 and at the given wall time until the test moves it.
@@ -54,15 +52,12 @@ impl Clock {
             Source::System { start } => Now {
                 mono_ms: start.elapsed().as_millis() as u64,
                 // A system clock before 1970 reads as 1970.
-                unix_ms: SystemTime::now()
-                    .duration_since(UNIX_EPOCH)
-                    .map_or(0, |since| since.as_millis() as u64),
+                unix_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64),
             },
             // Relaxed: tests order their threads themselves.
-            Source::Manual(hands) => Now {
-                mono_ms: hands.0[0].load(Ordering::Relaxed),
-                unix_ms: hands.0[1].load(Ordering::Relaxed),
-            },
+            Source::Manual(hands) => {
+                Now { mono_ms: hands.0[0].load(Ordering::Relaxed), unix_ms: hands.0[1].load(Ordering::Relaxed) }
+            }
         }
     }
 }

@@ -37,9 +37,7 @@ impl SignedCount {
     const SUM_EVERY: i64 = if cfg!(crossbeam_loom) { 1 } else { 32 };
 
     pub(crate) fn new() -> SignedCount {
-        SignedCount {
-            stripes: std::array::from_fn(|_| CachePadded::new(AtomicI64::new(0))),
-        }
+        SignedCount { stripes: std::array::from_fn(|_| CachePadded::new(AtomicI64::new(0))) }
     }
 
     /// Adds, and now and then answers the sum.
@@ -53,10 +51,7 @@ impl SignedCount {
     /// The sum of all stripes. Exact when nobody is adding.
     pub(crate) fn sum(&self) -> i64 {
         // Relaxed: as above.
-        self.stripes
-            .iter()
-            .map(|stripe| stripe.load(Ordering::Relaxed))
-            .sum()
+        self.stripes.iter().map(|stripe| stripe.load(Ordering::Relaxed)).sum()
     }
 }
 
@@ -81,9 +76,7 @@ impl<const N: usize> Striped<N> {
     /// Counters for `stripes` owners, all zero.
     pub fn new(stripes: usize) -> Striped<N> {
         Striped {
-            stripes: (0..stripes)
-                .map(|_| CachePadded::new(std::array::from_fn(|_| AtomicU64::new(0))))
-                .collect(),
+            stripes: (0..stripes).map(|_| CachePadded::new(std::array::from_fn(|_| AtomicU64::new(0)))).collect(),
         }
     }
 
@@ -97,10 +90,7 @@ impl<const N: usize> Striped<N> {
     pub fn add(&self, stripe: usize, cell: usize, n: u64) {
         let counter = &self.stripes[stripe][cell];
         // Relaxed load and store: the stripe has one writer, and nobody reads other memory on the strength of a count.
-        counter.store(
-            counter.load(Ordering::Relaxed).wrapping_add(n),
-            Ordering::Relaxed,
-        );
+        counter.store(counter.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
     }
 
     /// The sum over all owners (wrapping, so that owners may lower what others raised).
@@ -109,8 +99,6 @@ impl<const N: usize> Striped<N> {
     /// If `cell` is out of range.
     pub fn sum(&self, cell: usize) -> u64 {
         // Relaxed: as above.
-        self.stripes.iter().fold(0, |sum, stripe| {
-            sum.wrapping_add(stripe[cell].load(Ordering::Relaxed))
-        })
+        self.stripes.iter().fold(0, |sum, stripe| sum.wrapping_add(stripe[cell].load(Ordering::Relaxed)))
     }
 }

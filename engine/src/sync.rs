@@ -1,7 +1,6 @@
 //! The one door to atomics: the standard library's, or the model checker's under `--cfg crossbeam_loom`.
 //!
-//! crossbeam-epoch follows the same flag (its `loom` feature), so a model sees the orderings of the reclamation as
-//! well as ours. Nothing else in this crate names `std::sync::atomic`.
+//! crossbeam-epoch follows the same flag (its `loom` feature). Nothing else in this crate names `std::sync::atomic` or a guard.
 
 #[cfg(crossbeam_loom)]
 pub(crate) use loom::sync::atomic::{AtomicI64, AtomicPtr, AtomicU64, fence};
@@ -12,3 +11,53 @@ pub(crate) use std::sync::atomic::Ordering;
 
 /// Atomics that lie in the raw memory of records, where a model checker's cannot: the log's models use cells of their own.
 pub(crate) use std::sync::atomic::{AtomicU32 as RawAtomicU32, AtomicU64 as RawAtomicU64};
+
+#[cfg(not(crossbeam_loom))]
+pub(crate) use crossbeam_epoch::{Guard, pin};
+#[cfg(crossbeam_loom)]
+pub(crate) use model::{Guard, pin};
+
+#[cfg(crossbeam_loom)]
+mod model {
+    /// A guard as models want it: crossbeam's own where the model is about reclamation, or one that never frees anything where it is
+    /// not, because the steps of pinning and collecting would multiply the schedules to be explored.
+    pub(crate) enum Guard {
+        Epoch(crossbeam_epoch::Guard),
+        NeverFree,
+    }
+
+    pub(crate) fn pin() -> Guard {
+        Guard::Epoch(crossbeam_epoch::pin())
+    }
+
+    impl Guard {
+        pub(crate) fn defer<F: FnOnce() + Send + 'static>(&self, free: F) {
+            match self {
+                Guard::Epoch(guard) => guard.defer(free),
+                Guard::NeverFree => std::mem::forget(free),
+            }
+        }
+
+        /// # Safety
+        /// See crossbeam's.
+        pub(crate) unsafe fn defer_unchecked<F: FnOnce()>(&self, free: F) {
+            match self {
+                // SAFETY: the caller's promise.
+                Guard::Epoch(guard) => unsafe { guard.defer_unchecked(free) },
+                Guard::NeverFree => std::mem::forget(free),
+            }
+        }
+
+        pub(crate) fn flush(&self) {
+            if let Guard::Epoch(guard) = self {
+                guard.flush();
+            }
+        }
+
+        pub(crate) fn repin(&mut self) {
+            if let Guard::Epoch(guard) = self {
+                guard.repin();
+            }
+        }
+    }
+}

@@ -1,1 +1,54 @@
-//! Placeholder.
+//! A load generator for any memcached-speaking server, as a library.
+//!
+//! The program `memkv-loadtest` is a thin shell around this: `run` loads a running server, `compare` starts two servers and
+//! measures what a request costs each of them, `replay` measures hit ratios on recorded requests. Every value that is read is checked to be one that was written to its key.
+//!
+//! Making requests, sending them and counting are kept apart. In reading order:
+//! - what to ask: [`keys`] (names), [`value`] (values that prove their origin), [`popularity`] and [`workload`] (the sequence)
+//! - when to ask: [`schedule`] (open loop only)
+//! - how to ask: [`target`], [`client`] (the wire, pure functions), `connection`, `poller`, `worker` (the loop of one thread),
+//!   [`fleet`] (threads × connections)
+//! - what came back: [`judge`] (right or wrong), [`record`] (counters and latencies), [`spread`] (medians)
+//! - the commands: [`config`], [`run`], [`compare`] with [`process`] and [`cpu`], [`replay`] with [`trace`], [`report`]
+//!
+//! Needs Linux: epoll, and `/proc` for the servers' CPU time. There is no unsafe code in this crate.
+//!
+//! ```no_run
+//! use memkv_loadtest::{config::{Cli, Command}, run};
+//! use clap::Parser as _;
+//! use std::sync::atomic::AtomicBool;
+//!
+//! let cli = Cli::parse_from("memkv-loadtest run --server 127.0.0.1:11211 --duration 1s".split(' '));
+//! if let Command::Run(args) = cli.command {
+//!     let report = run::run(&args.plan()?, true, &AtomicBool::new(false))?;
+//!     assert_eq!(report.exit_code(), 0, "{report}");
+//! }
+//! # Ok::<(), memkv_loadtest::error::Error>(())
+//! ```
+#![forbid(unsafe_code)]
+
+pub mod client;
+pub mod compare;
+pub mod config;
+mod connection;
+pub mod cpu;
+pub mod error;
+pub mod fleet;
+pub mod judge;
+pub mod keys;
+mod poller;
+pub mod popularity;
+pub mod process;
+pub mod progress;
+pub mod record;
+pub mod replay;
+pub mod report;
+pub mod run;
+pub mod schedule;
+pub mod spread;
+pub mod target;
+pub mod trace;
+pub mod units;
+pub mod value;
+pub mod worker;
+pub mod workload;

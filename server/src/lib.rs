@@ -1,1 +1,224 @@
-//! Placeholder.
+//! MemKV's server: a memcached-compatible cache server on the `memkv-engine`.
+//!
+//! ```
+//! use std::io::{Read, Write};
+//! use memkv_server::{Config, Server};
+//!
+//! let server = Server::start(Config { port: 0, ..Config::default() })?;
+//! let mut client = std::net::TcpStream::connect(server.addr())?;
+//! client.write_all(b"set greeting 0 0 5\r\nhello\r\n")?;
+//! let mut answer = [0; 8];
+//! client.read_exact(&mut answer)?;
+//! assert_eq!(&answer, b"STORED\r\n");
+//! server.shutdown();
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # From the socket inwards
+//! - [`listener`] accepts on the control thread and deals clients out to workers.
+//! - [`worker`] is a thread with an executor, a reactor and the buffers that its connections share.
+//! - [`reactor`] says which sockets are ready.
+//! - [`connection`] moves bytes between a socket and a [`session`].
+//! - [`session`] is a connection without its socket: bytes in, bytes out. [`loopback`] drives one from memory.
+//! - [`protocol`] makes requests out of bytes, and bytes out of answers.
+//! - [`command`] runs requests against the store, under one batch.
+//! - [`service`] is what all of them share, [`stats`] shows it, [`limits`] bounds it.
+
+#![deny(unsafe_code)]
+
+use std::io;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use memkv_engine::clock::Clock;
+use memkv_engine::store::Store;
+
+pub mod args;
+pub mod command;
+pub mod config;
+pub mod connection;
+pub mod fds;
+pub mod limits;
+pub mod listener;
+pub mod loopback;
+pub mod output;
+pub mod protocol;
+pub mod reactor;
+pub mod service;
+pub mod session;
+pub mod shutdown;
+pub mod stats;
+pub mod worker;
+
+pub use config::{Config, Endpoint, ReactorKind};
+
+use listener::Dealer;
+use service::Service;
+use worker::WorkerThread;
+
+/// The memcached release whose behaviour is followed.
+pub const MEMCACHED_VERSION: &str = "1.6.45";
+
+/// What `version` answers: clients compare the front of it with memcached's releases.
+pub const PROTOCOL_VERSION: &str = concat!("1.6.45 memkv-", env!("CARGO_PKG_VERSION"));
+
+/// What `stats` shows in the place of the event library.
+pub const LIBRARY_VERSION: &str = concat!("memkv-", env!("CARGO_PKG_VERSION"));
+
+/// What `memkv -V` prints behind the program's name.
+pub const PROGRAM_VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (memcached 1.6.45 protocol)");
+
+/// Why a server did not start.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StartError {
+    /// A name has no address.
+    Resolve {
+        /// The name.
+        host: String,
+        /// What the resolver says.
+        error: io::Error,
+    },
+    /// An address cannot be listened on.
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// The store cannot be made with these settings.
+    Store(memkv_engine::store::ConfigError),
+    /// The system refuses a thread or a descriptor.
+    System(io::Error),
+}
+
+impl std::fmt::Display for StartError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            StartError::Resolve { host, error } => write!(f, "cannot resolve '{host}': {error}"),
+            StartError::Listen { address, error } => write!(f, "cannot listen on {address}: {error}"),
+            StartError::Store(error) => write!(f, "{error}"),
+            StartError::System(error) => write!(f, "cannot start: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            StartError::Resolve { error, .. } | StartError::Listen { error, .. } | StartError::System(error) => {
+                Some(error)
+            }
+            StartError::Store(error) => Some(error),
+        }
+    }
+}
+
+/// A server that can be started.
+#[derive(Clone, Copy, Debug)]
+pub struct Server;
+
+impl Server {
+    /// Starts a server on the system's clock. When this returns, clients can connect.
+    ///
+    /// # Errors
+    /// If an address cannot be listened on, the settings make no store, or the system refuses threads or descriptors.
+    pub fn start(config: Config) -> Result<Running, StartError> {
+        Server::start_with_clock(config, Clock::system())
+    }
+
+    /// Starts a server whose items expire by `clock`.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_with_clock(config: Config, clock: Clock) -> Result<Running, StartError> {
+        let listeners = listener::bind(&config)?;
+        let addrs = listeners
+            .iter()
+            .map(|listener| listener.local_addr())
+            .collect::<Result<_, _>>()
+            .map_err(StartError::System)?;
+        let store = Store::new(config.store(), clock).map_err(StartError::Store)?;
+        let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        let workers = config.workers.unwrap_or_else(cores).get();
+        let service = Arc::new(Service::new(store, config, workers));
+        let workers: Vec<WorkerThread> = (0..workers)
+            .map(|index| WorkerThread::start(index, Arc::clone(&service)))
+            .collect::<Result<_, _>>()
+            .map_err(StartError::System)?;
+        let dealer = Arc::new(Dealer::new(workers));
+        let (stop, stopped) = smol::channel::bounded::<()>(1);
+        let control = std::thread::Builder::new()
+            .name("memkv-control".to_owned())
+            .spawn({
+                let (dealer, service) = (Arc::clone(&dealer), Arc::clone(&service));
+                move || control(listeners, &dealer, &service, &stopped)
+            })
+            .map_err(StartError::System)?;
+        Ok(Running { addrs, service, dealer, stop, control })
+    }
+}
+
+/// The control thread: accepts until told to stop.
+fn control(
+    listeners: Vec<std::net::TcpListener>,
+    dealer: &Arc<Dealer>,
+    service: &Arc<Service>,
+    stopped: &smol::channel::Receiver<()>,
+) {
+    let executor = smol::LocalExecutor::new();
+    for listener in listeners {
+        match async_net::TcpListener::try_from(listener) {
+            Ok(listener) => {
+                executor.spawn(listener::accept(listener, Arc::clone(dealer), Arc::clone(service))).detach();
+            }
+            Err(error) => tracing::error!(%error, "cannot watch a listening socket"),
+        }
+    }
+    // A closed channel means the same as a message.
+    let _ = smol::block_on(executor.run(stopped.recv()));
+}
+
+/// A server that runs, until [`shutdown`](Self::shutdown).
+pub struct Running {
+    addrs: Vec<SocketAddr>,
+    service: Arc<Service>,
+    dealer: Arc<Dealer>,
+    stop: smol::channel::Sender<()>,
+    control: JoinHandle<()>,
+}
+
+impl Running {
+    /// The first address it listens on.
+    pub fn addr(&self) -> SocketAddr {
+        self.addrs[0]
+    }
+
+    /// All addresses it listens on.
+    pub fn addrs(&self) -> &[SocketAddr] {
+        &self.addrs
+    }
+
+    /// Settings, counters and store.
+    pub fn service(&self) -> &Service {
+        &self.service
+    }
+
+    /// Stops accepting, answers what has been received, closes all connections, and returns when that is done: at once as a rule,
+    /// after a bounded time ([`limits::SHUTDOWN_GRACE`]) when clients do not take their answers.
+    pub fn shutdown(self) {
+        self.stop.close();
+        if self.control.join().is_err() {
+            tracing::error!("the control thread panicked");
+        }
+        for worker in self.dealer.workers() {
+            worker.stop();
+        }
+        match Arc::try_unwrap(self.dealer) {
+            Ok(dealer) => dealer.into_workers().into_iter().for_each(WorkerThread::join),
+            Err(_) => unreachable!("the control thread, which shared the dealer, has ended"),
+        }
+    }
+}

@@ -62,9 +62,7 @@ impl Log {
     }
 
     fn segment_bytes_for(limit: usize) -> usize {
-        (limit / SEGMENTS_AIMED_AT)
-            .next_power_of_two()
-            .clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX)
+        (limit / SEGMENTS_AIMED_AT).next_power_of_two().clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX)
     }
 
     #[inline]
@@ -91,9 +89,7 @@ impl Log {
     /// The address of a location. Never dereferenced unless a record is known to be there.
     #[inline]
     pub(crate) fn address(&self, location: Location) -> *mut u8 {
-        self.region
-            .base()
-            .wrapping_add((location as usize).wrapping_sub(1).wrapping_mul(ALIGN))
+        self.region.base().wrapping_add((location as usize).wrapping_sub(1).wrapping_mul(ALIGN))
     }
 
     /// The record at a location.
@@ -125,15 +121,12 @@ impl Log {
     /// By how much charged bytes, index and headroom exceed the limit.
     pub(crate) fn excess(&self, index_bytes: usize) -> u64 {
         // Relaxed: a figure.
-        (self.charged.load(Ordering::Relaxed) + index_bytes as u64 + self.headroom)
-            .saturating_sub(self.limit)
+        (self.charged.load(Ordering::Relaxed) + index_bytes as u64 + self.headroom).saturating_sub(self.limit)
     }
 
     /// Charges bytes if they fit (L3).
     pub(crate) fn charge(&self, bytes: usize, index_bytes: usize) -> bool {
-        let rest = self
-            .limit
-            .saturating_sub(self.headroom + index_bytes as u64);
+        let rest = self.limit.saturating_sub(self.headroom + index_bytes as u64);
         // Relaxed: an account; the memory itself is handed over by other means.
         self.charged
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |charged| {
@@ -190,10 +183,7 @@ impl Log {
             return false;
         };
         // SAFETY: the segment is ours between `take_idle` and `release`; segments are whole pages.
-        unsafe {
-            self.region
-                .release(segment << self.segment_shift, self.segment_bytes())
-        };
+        unsafe { self.region.release(segment << self.segment_shift, self.segment_bytes()) };
         self.segments.release(segment);
         self.uncharge(self.segment_bytes());
         true

@@ -82,11 +82,7 @@ impl State {
         if time == 0 {
             return false;
         }
-        if self.has(Self::ABSOLUTE) {
-            now.unix_ms >= time * 1000
-        } else {
-            now.mono_ms >= time
-        }
+        if self.has(Self::ABSOLUTE) { now.unix_ms >= time * 1000 } else { now.mono_ms >= time }
     }
 
     pub(crate) fn with_expiry(self, expiry: Expiry) -> State {
@@ -151,9 +147,7 @@ impl Expiry {
         match exptime {
             0 => Expiry::Never,
             ..0 => Expiry::Past,
-            1..=Self::RELATIVE_S_MAX => Expiry::AtMono {
-                ms: now.mono_ms + 1 + exptime as u64 * 1000,
-            },
+            1..=Self::RELATIVE_S_MAX => Expiry::AtMono { ms: now.mono_ms + 1 + exptime as u64 * 1000 },
             _ => Expiry::AtUnix { s: exptime as u64 },
         }
     }
@@ -169,11 +163,7 @@ impl Expiry {
     pub fn remaining_s(self, now: Now) -> Option<u64> {
         match self {
             Expiry::Never => None,
-            Expiry::AtMono { ms } => Some(
-                (ms.saturating_sub(1))
-                    .saturating_sub(now.mono_ms)
-                    .div_ceil(1000),
-            ),
+            Expiry::AtMono { ms } => Some((ms.saturating_sub(1)).saturating_sub(now.mono_ms).div_ceil(1000)),
             Expiry::AtUnix { s } => Some((s * 1000).saturating_sub(now.unix_ms).div_ceil(1000)),
             Expiry::Past => Some(0),
         }
@@ -184,9 +174,7 @@ impl Expiry {
         match self {
             Expiry::Never => 0,
             Expiry::AtMono { ms } => ms.clamp(1, Self::TIME_MAX) << State::EXPIRY_SHIFT,
-            Expiry::AtUnix { s } => {
-                s.clamp(1, Self::TIME_MAX) << State::EXPIRY_SHIFT | State::ABSOLUTE
-            }
+            Expiry::AtUnix { s } => s.clamp(1, Self::TIME_MAX) << State::EXPIRY_SHIFT | State::ABSOLUTE,
             // The second after midnight on 1 January 1970.
             Expiry::Past => 1 << State::EXPIRY_SHIFT | State::ABSOLUTE,
         }
@@ -201,19 +189,11 @@ pub(crate) struct Shape {
 
 impl Shape {
     /// A record with a value of its own (`value_len`), or with the address of a large one.
-    pub(crate) fn new(
-        key_len: usize,
-        has_flags: bool,
-        has_cas: bool,
-        value_len: Option<usize>,
-    ) -> Shape {
+    pub(crate) fn new(key_len: usize, has_flags: bool, has_cas: bool, value_len: Option<usize>) -> Shape {
         let (value_len, large) = value_len.map_or((size_of::<usize>(), KIND_LARGE), |len| (len, 0));
         debug_assert!(key_len < 256 && value_len <= INLINE_VALUE_BYTES_MAX);
-        let kind =
-            large | if has_flags { KIND_FLAGS } else { 0 } | if has_cas { KIND_CAS } else { 0 };
-        Shape {
-            shape: (key_len as u32) << KEY_SHIFT | kind | value_len as u32,
-        }
+        let kind = large | if has_flags { KIND_FLAGS } else { 0 } | if has_cas { KIND_CAS } else { 0 };
+        Shape { shape: (key_len as u32) << KEY_SHIFT | kind | value_len as u32 }
     }
 
     #[inline]
@@ -271,10 +251,7 @@ impl<'g> Record<'g> {
     /// `at` is the start of a complete record, aligned to [`ALIGN`], that is not reused during `'g`.
     #[inline]
     pub(crate) unsafe fn at(at: *const u8) -> Record<'g> {
-        Record {
-            at,
-            guard: std::marker::PhantomData,
-        }
+        Record { at, guard: std::marker::PhantomData }
     }
 
     /// Writes a record and answers it.
@@ -298,10 +275,7 @@ impl<'g> Record<'g> {
                 std::ptr::copy_nonoverlapping(part.as_ptr(), end, part.len());
                 end = end.add(part.len());
             }
-            debug_assert_eq!(
-                (end as usize - at as usize).next_multiple_of(ALIGN),
-                shape.bytes()
-            );
+            debug_assert_eq!((end as usize - at as usize).next_multiple_of(ALIGN), shape.bytes());
             Record::at(at)
         }
     }
@@ -327,14 +301,9 @@ impl<'g> Record<'g> {
     /// Changes the state if it is still `old`. `old` must not be sealed.
     #[inline]
     pub(crate) fn change_state(self, old: State, new: State) -> bool {
-        debug_assert!(
-            !old.has(State::SEALED),
-            "R1: a sealed state does not change"
-        );
+        debug_assert!(!old.has(State::SEALED), "R1: a sealed state does not change");
         // AcqRel: transitions of one word; a copier that seals later sees everything that was changed here.
-        self.state_word()
-            .compare_exchange(old.0, new.0, Ordering::AcqRel, Ordering::Relaxed)
-            .is_ok()
+        self.state_word().compare_exchange(old.0, new.0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
     /// Makes the state final and answers it, without the seal (R1).
@@ -357,29 +326,21 @@ impl<'g> Record<'g> {
     #[inline]
     pub(crate) fn shape(self) -> Shape {
         // SAFETY: fixed since before the record was published.
-        Shape {
-            shape: unsafe { self.at.add(12).cast::<u32>().read() },
-        }
+        Shape { shape: unsafe { self.at.add(12).cast::<u32>().read() } }
     }
 
     /// The id that was stored with the record, if its position does not give it.
     #[inline]
     pub(crate) fn stored_cas(self) -> Option<u64> {
         // SAFETY: as above; records are aligned to 8.
-        self.shape()
-            .has(KIND_CAS)
-            .then(|| unsafe { self.at.add(HEADER_BYTES).cast::<u64>().read() })
+        self.shape().has(KIND_CAS).then(|| unsafe { self.at.add(HEADER_BYTES).cast::<u64>().read() })
     }
 
     #[inline]
     pub(crate) fn flags(self) -> u32 {
         let shape = self.shape();
         // SAFETY: as above; the offset is a multiple of 4.
-        if shape.has(KIND_FLAGS) {
-            unsafe { self.at.add(shape.flags_at()).cast::<u32>().read() }
-        } else {
-            0
-        }
+        if shape.has(KIND_FLAGS) { unsafe { self.at.add(shape.flags_at()).cast::<u32>().read() } } else { 0 }
     }
 
     #[inline]
@@ -394,12 +355,7 @@ impl<'g> Record<'g> {
     pub(crate) fn inline_value(self) -> &'g [u8] {
         let shape = self.shape();
         // SAFETY: as for `key`.
-        unsafe {
-            std::slice::from_raw_parts(
-                self.at.add(shape.key_at() + shape.key_len()),
-                shape.value_len(),
-            )
-        }
+        unsafe { std::slice::from_raw_parts(self.at.add(shape.key_at() + shape.key_len()), shape.value_len()) }
     }
 
     #[inline]
@@ -410,11 +366,7 @@ impl<'g> Record<'g> {
     /// The address of the shared allocation of a large value.
     pub(crate) fn large_address(self) -> usize {
         debug_assert!(self.is_large());
-        usize::from_ne_bytes(
-            self.inline_value()
-                .try_into()
-                .expect("a large record holds one address"),
-        )
+        usize::from_ne_bytes(self.inline_value().try_into().expect("a large record holds one address"))
     }
 }
 
@@ -425,36 +377,15 @@ mod tests {
     #[test]
     fn layout_round_trip() {
         let mut memory = [0_u64; 64];
-        for (flags, cas) in [
-            (0, None),
-            (7, None),
-            (0, Some(99)),
-            (u32::MAX, Some(u64::MAX)),
-        ] {
-            let (key, value) = (
-                b"some key".as_slice(),
-                [b"first ".as_slice(), b"second!".as_slice()],
-            );
+        for (flags, cas) in [(0, None), (7, None), (0, Some(99)), (u32::MAX, Some(u64::MAX))] {
+            let (key, value) = (b"some key".as_slice(), [b"first ".as_slice(), b"second!".as_slice()]);
             let shape = Shape::new(key.len(), flags != 0, cas.is_some(), Some(13));
             let state = State::new(Expiry::AtMono { ms: 5 }, 3);
-            let draft = Draft {
-                state,
-                last_access_s: 77,
-                cas,
-                flags,
-                key,
-                value,
-            };
+            let draft = Draft { state, last_access_s: 77, cas, flags, key, value };
             // SAFETY: 512 bytes of our own.
             let record = unsafe { Record::write(memory.as_mut_ptr().cast(), shape, &draft) };
-            assert_eq!(
-                (record.key(), record.inline_value()),
-                (key, b"first second!".as_slice())
-            );
-            assert_eq!(
-                (record.flags(), record.stored_cas(), record.last_access_s()),
-                (flags, cas, 77)
-            );
+            assert_eq!((record.key(), record.inline_value()), (key, b"first second!".as_slice()));
+            assert_eq!((record.flags(), record.stored_cas(), record.last_access_s()), (flags, cas, 77));
             assert_eq!(shape.bytes() % ALIGN, 0);
             assert_eq!(record.state(), state);
             assert_eq!(record.seal(), state);
@@ -472,10 +403,7 @@ mod tests {
         assert!(!state.is_expired(at(2_010, 0)) && state.is_expired(at(2_011, 0)));
         assert_eq!(state.expiry().remaining_s(start), Some(2));
         let absolute = State::new(Expiry::from_exptime(1_800_000_005, start), 0);
-        assert!(
-            !absolute.is_expired(at(99_999, 1_800_000_004_999))
-                && absolute.is_expired(at(0, 1_800_000_005_000))
-        );
+        assert!(!absolute.is_expired(at(99_999, 1_800_000_004_999)) && absolute.is_expired(at(0, 1_800_000_005_000)));
         assert!(State::new(Expiry::Past, 0).is_expired(at(0, 1_000)));
         assert!(!State::new(Expiry::Never, 0).is_expired(at(u64::MAX, u64::MAX)));
         assert_eq!(State::new(Expiry::Never, 0).expiry(), Expiry::Never);
@@ -490,10 +418,6 @@ mod tests {
             state = state.fetched();
             changes += 1;
         }
-        assert_eq!(
-            (changes, state.stamp()),
-            (4, 0xffff),
-            "the mark, then frequency 1, 2, 3; the stamp is untouched"
-        );
+        assert_eq!((changes, state.stamp()), (4, 0xffff), "the mark, then frequency 1, 2, 3; the stamp is untouched");
     }
 }

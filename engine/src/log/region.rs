@@ -27,10 +27,7 @@ impl Region {
                 MapFlags::PRIVATE | MapFlags::NORESERVE,
             )
         }?;
-        Ok(Region {
-            base: base.cast(),
-            bytes,
-        })
+        Ok(Region { base: base.cast(), bytes })
     }
 
     #[inline]
@@ -45,8 +42,7 @@ impl Region {
     pub(crate) unsafe fn release(&self, offset: usize, bytes: usize) {
         debug_assert!(offset + bytes <= self.bytes);
         // SAFETY: the caller's promise.
-        let advised =
-            unsafe { madvise(self.base.add(offset).cast(), bytes, Advice::LinuxDontNeed) };
+        let advised = unsafe { madvise(self.base.add(offset).cast(), bytes, Advice::LinuxDontNeed) };
         debug_assert!(advised.is_ok());
     }
 }

@@ -86,12 +86,8 @@ impl Segments {
             let new = self.next_generation() << STATE_BITS | OPEN;
             // Acquire: after `recycle` (Release), so that our writes come after the last read of the old records (L2).
             // A failure means that another thread took it (L1): look further.
-            if self.words[segment]
-                .compare_exchange(word, new, Ordering::Acquire, Ordering::Relaxed)
-                .is_ok()
-            {
-                self.free_hint
-                    .store((segment + 1) as u64, Ordering::Relaxed);
+            if self.words[segment].compare_exchange(word, new, Ordering::Acquire, Ordering::Relaxed).is_ok() {
+                self.free_hint.store((segment + 1) as u64, Ordering::Relaxed);
                 return Some(segment);
             }
         }
@@ -103,11 +99,7 @@ impl Segments {
         // Relaxed: published by the store below.
         self.used[segment].store(used as u64, Ordering::Relaxed);
         let word = self.words[segment].load(Ordering::Relaxed);
-        debug_assert_eq!(
-            word & STATE_MASK,
-            OPEN,
-            "L1: only an open segment is sealed"
-        );
+        debug_assert_eq!(word & STATE_MASK, OPEN, "L1: only an open segment is sealed");
         // Release: the records and `used`, for the cleaner's Acquire in `take_oldest`. A store, not a CAS: an open segment has one owner.
         self.words[segment].store(word & !STATE_MASK | SEALED, Ordering::Release);
     }
@@ -124,10 +116,7 @@ impl Segments {
             let (word, segment) = sealed.min()?;
             let new = word & !STATE_MASK | LEAVING;
             // Acquire: the records (see `seal`). A failure means that another cleaner took it (L1): look again.
-            if self.words[segment]
-                .compare_exchange(word, new, Ordering::Acquire, Ordering::Relaxed)
-                .is_ok()
-            {
+            if self.words[segment].compare_exchange(word, new, Ordering::Acquire, Ordering::Relaxed).is_ok() {
                 return Some((segment, self.used[segment].load(Ordering::Relaxed) as usize));
             }
         }
@@ -136,11 +125,7 @@ impl Segments {
     /// Makes a segment that has left usable again. Called through the epoch (L2).
     pub(crate) fn recycle(&self, segment: SegmentIndex) {
         let word = self.words[segment].load(Ordering::Relaxed);
-        debug_assert_eq!(
-            word & STATE_MASK,
-            LEAVING,
-            "L1: only a leaving segment is recycled"
-        );
+        debug_assert_eq!(word & STATE_MASK, LEAVING, "L1: only a leaving segment is recycled");
         // Release: pairs with `open`. A store: the one cleaner that took it deferred this.
         self.words[segment].store(word & !STATE_MASK | IDLE, Ordering::Release);
     }
@@ -152,12 +137,7 @@ impl Segments {
             // Acquire: as in `open`.
             seen & STATE_MASK == IDLE
                 && word
-                    .compare_exchange(
-                        seen,
-                        seen & !STATE_MASK | LEAVING,
-                        Ordering::Acquire,
-                        Ordering::Relaxed,
-                    )
+                    .compare_exchange(seen, seen & !STATE_MASK | LEAVING, Ordering::Acquire, Ordering::Relaxed)
                     .is_ok()
         })
     }
@@ -185,9 +165,6 @@ impl Segments {
 
     fn count(&self, state: u64) -> usize {
         // Relaxed: a figure.
-        self.words
-            .iter()
-            .filter(|word| word.load(Ordering::Relaxed) & STATE_MASK == state)
-            .count()
+        self.words.iter().filter(|word| word.load(Ordering::Relaxed) & STATE_MASK == state).count()
     }
 }

@@ -1,7 +1,7 @@
 //! The allocation behind a payload of [`HashMap`](super::HashMap): a key and a value, fixed once published.
 
+use crate::sync::Guard;
 use crate::table::PAYLOAD_BITS;
-use crossbeam_epoch::Guard;
 use std::mem::ManuallyDrop;
 
 /// Aligned so that the low three bits of its address are free: the payload is the address without them.
@@ -20,10 +20,7 @@ impl<K: 'static, V: 'static> Entry<K, V> {
     /// If the allocator hands out an address above 2^48, which no supported system does unasked.
     pub(super) fn allocate(key: K, value: V) -> u64 {
         let payload = Box::into_raw(Box::new(Entry { key, value })) as u64 >> ADDRESS_SHIFT;
-        assert!(
-            payload >> PAYLOAD_BITS == 0,
-            "the address of an entry fits 48 bits"
-        );
+        assert!(payload >> PAYLOAD_BITS == 0, "the address of an entry fits 48 bits");
         payload
     }
 
@@ -69,9 +66,7 @@ impl<K: 'static, V: 'static> Entry<K, V> {
         // SAFETY: the same allocation, seen as one whose content needs no drop; freed when no reader is left.
         unsafe {
             guard.defer_unchecked(move || {
-                drop(Box::from_raw(
-                    (payload << ADDRESS_SHIFT) as *mut ManuallyDrop<Entry<K, V>>,
-                ));
+                drop(Box::from_raw((payload << ADDRESS_SHIFT) as *mut ManuallyDrop<Entry<K, V>>));
             });
         }
         Self::allocate(key, value)
@@ -88,8 +83,7 @@ impl<K: 'static, V: 'static> Entry<K, V> {
         // SAFETY: as for `retire`; `ManuallyDrop` has the layout of what it wraps.
         unsafe {
             guard.defer_unchecked(move || {
-                let mut entry =
-                    Box::from_raw((payload << ADDRESS_SHIFT) as *mut ManuallyDrop<Entry<K, V>>);
+                let mut entry = Box::from_raw((payload << ADDRESS_SHIFT) as *mut ManuallyDrop<Entry<K, V>>);
                 std::ptr::drop_in_place(&raw mut entry.key);
             });
         }

@@ -15,11 +15,7 @@ pub struct Iter<'p, K: 'static, V: 'static, S> {
 
 impl<'p, K: Hash + Eq, V, S: BuildHasher> Iter<'p, K, V, S> {
     pub(super) fn new<'m: 'p>(map: &'p Pinned<'m, K, V, S>) -> Iter<'p, K, V, S> {
-        Iter {
-            map,
-            from: Some(0),
-            found: Vec::new(),
-        }
+        Iter { map, from: Some(0), found: Vec::new() }
     }
 }
 
@@ -62,8 +58,6 @@ impl<'p, K: Hash + Eq, V, S: BuildHasher> Iterator for Iter<'p, K, V, S> {
 
 impl<K, V, S> fmt::Debug for Iter<'_, K, V, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Iter")
-            .field("from", &self.from)
-            .finish_non_exhaustive()
+        f.debug_struct("Iter").field("from", &self.from).finish_non_exhaustive()
     }
 }

@@ -43,8 +43,8 @@ mod tests;
 
 pub use iter::Iter;
 
+use crate::sync::{Guard, pin};
 use crate::table::{Hit, Inserted, Keys, Table};
-use crossbeam_epoch::{Guard, pin};
 use entry::Entry;
 use std::borrow::Borrow;
 use std::fmt;
@@ -101,11 +101,7 @@ impl<K, V, S> HashMap<K, V, S> {
     /// If memory for the index cannot be had.
     #[must_use]
     pub fn with_capacity_and_hasher(capacity: usize, hasher: S) -> HashMap<K, V, S> {
-        HashMap {
-            table: Table::new(capacity, LOAD),
-            hasher,
-            entries: PhantomData,
-        }
+        HashMap { table: Table::new(capacity, LOAD), hasher, entries: PhantomData }
     }
 
     /// Pins the current epoch: the map's operations are on the [`Pinned`] it returns, and references live as long.
@@ -114,10 +110,7 @@ impl<K, V, S> HashMap<K, V, S> {
     /// of work, not for a connection's life, and never across an `.await`.
     #[inline]
     pub fn pin(&self) -> Pinned<'_, K, V, S> {
-        Pinned {
-            map: self,
-            guard: pin(),
-        }
+        Pinned { map: self, guard: pin() }
     }
 
     /// The number of entries: exact when nobody is writing, else give or take what is under way. Cost: 16 cache lines.
@@ -194,9 +187,7 @@ pub struct Pinned<'m, K: 'static, V: 'static, S> {
 
 impl<K, V, S> fmt::Debug for Pinned<'_, K, V, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pinned")
-            .field("len", &self.len())
-            .finish_non_exhaustive()
+        f.debug_struct("Pinned").field("len", &self.len()).finish_non_exhaustive()
     }
 }
 
@@ -244,9 +235,7 @@ struct ByKey<'a, K: 'static, V: 'static, S, Q: ?Sized> {
     key: &'a Q,
 }
 
-impl<K: Borrow<Q> + Hash + Eq, V, S: BuildHasher, Q: Hash + Eq + ?Sized> Keys
-    for ByKey<'_, K, V, S, Q>
-{
+impl<K: Borrow<Q> + Hash + Eq, V, S: BuildHasher, Q: Hash + Eq + ?Sized> Keys for ByKey<'_, K, V, S, Q> {
     #[inline]
     fn is_match(&self, payload: u64) -> bool {
         // SAFETY: the table asks about payloads that its caller's guard protects (T6).
@@ -285,18 +274,12 @@ impl<'m, K: Hash + Eq, V, S: BuildHasher> Pinned<'m, K, V, S> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        self.map
-            .table
-            .find(hash, &ByKey { map: self.map, key }, &self.guard)
+        self.map.table.find(hash, &ByKey { map: self.map, key }, &self.guard)
     }
 
     fn replace(&self, hit: Hit<'_>, payload: u64) -> bool {
         let key = &self.entry(payload).key;
-        let replaced = self
-            .map
-            .table
-            .replace(hit, payload, &ByKey { map: self.map, key }, &self.guard)
-            .is_ok();
+        let replaced = self.map.table.replace(hit, payload, &ByKey { map: self.map, key }, &self.guard).is_ok();
         if replaced {
             // SAFETY: our CAS unlinked it, nobody else retires it.
             unsafe { Entry::<K, V>::retire(hit.payload(), &self.guard) };
@@ -306,11 +289,7 @@ impl<'m, K: Hash + Eq, V, S: BuildHasher> Pinned<'m, K, V, S> {
 
     fn unlink(&self, hit: Hit<'_>) -> bool {
         let key = &self.entry(hit.payload()).key;
-        let removed = self
-            .map
-            .table
-            .remove(hit, &ByKey { map: self.map, key }, &self.guard)
-            .is_ok();
+        let removed = self.map.table.remove(hit, &ByKey { map: self.map, key }, &self.guard).is_ok();
         if removed {
             // SAFETY: our CAS unlinked it, nobody else retires it.
             unsafe { Entry::<K, V>::retire(hit.payload(), &self.guard) };
@@ -320,10 +299,7 @@ impl<'m, K: Hash + Eq, V, S: BuildHasher> Pinned<'m, K, V, S> {
 
     /// Tries to link a payload; on success does a step of growth.
     fn link(&self, hash: u64, payload: u64) -> Inserted<'_> {
-        let keys = ByKey {
-            map: self.map,
-            key: &self.entry(payload).key,
-        };
+        let keys = ByKey { map: self.map, key: &self.entry(payload).key };
         let inserted = self.map.table.insert(hash, payload, &keys, &self.guard);
         if matches!(inserted, Inserted::New) {
             self.map.table.grow_step(&keys, &self.guard);
@@ -377,9 +353,7 @@ impl<'m, K: Hash + Eq, V, S: BuildHasher> Pinned<'m, K, V, S> {
                     }
                 }
                 // SAFETY: the payload is ours and in no slot.
-                Inserted::Retry => {
-                    payload = unsafe { Entry::<K, V>::reissue(payload, &self.guard) }
-                }
+                Inserted::Retry => payload = unsafe { Entry::<K, V>::reissue(payload, &self.guard) },
             }
         }
     }
@@ -391,10 +365,7 @@ impl<'m, K: Hash + Eq, V, S: BuildHasher> Pinned<'m, K, V, S> {
     pub fn insert_if_absent(&self, key: K, value: V) -> Result<&V, Present<'_, V>> {
         let hash = self.map.hash(&key);
         if let Some(hit) = self.find(hash, &key) {
-            return Err(Present {
-                current: &self.entry(hit.payload()).value,
-                rejected: value,
-            });
+            return Err(Present { current: &self.entry(hit.payload()).value, rejected: value });
         }
         let mut payload = Entry::allocate(key, value);
         loop {
@@ -403,15 +374,10 @@ impl<'m, K: Hash + Eq, V, S: BuildHasher> Pinned<'m, K, V, S> {
                 Inserted::Exists(hit) => {
                     // SAFETY: the payload is ours and in no slot.
                     let rejected = unsafe { Entry::<K, V>::retire_but_value(payload, &self.guard) };
-                    return Err(Present {
-                        current: &self.entry(hit.payload()).value,
-                        rejected,
-                    });
+                    return Err(Present { current: &self.entry(hit.payload()).value, rejected });
                 }
                 // SAFETY: as above.
-                Inserted::Retry => {
-                    payload = unsafe { Entry::<K, V>::reissue(payload, &self.guard) }
-                }
+                Inserted::Retry => payload = unsafe { Entry::<K, V>::reissue(payload, &self.guard) },
             }
         }
     }
@@ -456,11 +422,7 @@ impl<'m, K: Hash + Eq, V, S: BuildHasher> Pinned<'m, K, V, S> {
     /// assert_eq!(map.compute("handles", release), Computed::Removed(&1));
     /// assert_eq!(map.compute("handles", release), Computed::Kept(None));
     /// ```
-    pub fn compute(
-        &self,
-        key: K,
-        mut decide: impl FnMut(Option<&V>) -> Operation<V>,
-    ) -> Computed<'_, V>
+    pub fn compute(&self, key: K, mut decide: impl FnMut(Option<&V>) -> Operation<V>) -> Computed<'_, V>
     where
         K: Clone,
     {
@@ -479,10 +441,7 @@ impl<'m, K: Hash + Eq, V, S: BuildHasher> Pinned<'m, K, V, S> {
                     let payload = Entry::allocate(key.clone(), value);
                     if self.replace(hit, payload) {
                         let old = &self.entry(hit.payload()).value;
-                        return Computed::Updated {
-                            old,
-                            new: &self.entry(payload).value,
-                        };
+                        return Computed::Updated { old, new: &self.entry(payload).value };
                     }
                     // SAFETY: never shown to anybody: `replace` failed.
                     drop(unsafe { Entry::<K, V>::from_payload(payload) });
@@ -516,11 +475,7 @@ impl<'m, K: Hash + Eq, V, S: BuildHasher> Pinned<'m, K, V, S> {
     ///
     /// # Errors
     /// The value that is there, if the condition does not hold for it.
-    pub fn remove_if<Q>(
-        &self,
-        key: &Q,
-        mut condition: impl FnMut(&K, &V) -> bool,
-    ) -> Result<Option<&V>, &V>
+    pub fn remove_if<Q>(&self, key: &Q, mut condition: impl FnMut(&K, &V) -> bool) -> Result<Option<&V>, &V>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,

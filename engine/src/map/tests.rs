@@ -38,11 +38,7 @@ enum Op {
 }
 
 fn op() -> impl Strategy<Value = Op> {
-    let operation = prop_oneof![
-        any::<u32>().prop_map(Operation::Put),
-        Just(Operation::Remove),
-        Just(Operation::Keep)
-    ];
+    let operation = prop_oneof![any::<u32>().prop_map(Operation::Put), Just(Operation::Remove), Just(Operation::Keep)];
     prop_oneof![
         8 => (any::<u8>(), any::<u32>()).prop_map(|(k, v)| Op::Insert(k, v)),
         4 => (any::<u8>(), any::<u32>()).prop_map(|(k, v)| Op::InsertIfAbsent(k, v)),
@@ -84,14 +80,7 @@ fn against_model<S: BuildHasher + Default>(ops: &[Op]) {
                 });
                 match (computed, operation, old) {
                     (Computed::Inserted(&new), Operation::Put(v), None) => assert_eq!(new, v),
-                    (
-                        Computed::Updated {
-                            old: &was,
-                            new: &new,
-                        },
-                        Operation::Put(v),
-                        Some(old),
-                    ) => {
+                    (Computed::Updated { old: &was, new: &new }, Operation::Put(v), Some(old)) => {
                         assert_eq!((was, new), (old, v));
                     }
                     (Computed::Removed(&was), Operation::Remove, Some(old)) => assert_eq!(was, old),
@@ -184,11 +173,7 @@ fn t6_every_value_is_dropped_once() {
     // Garbage is freed by later pins, once other tests have unpinned.
     let deadline = Instant::now() + Duration::from_secs(60);
     while alive.load(Ordering::Relaxed) != 0 {
-        assert!(
-            Instant::now() < deadline,
-            "{} values were not dropped",
-            alive.load(Ordering::Relaxed)
-        );
+        assert!(Instant::now() < deadline, "{} values were not dropped", alive.load(Ordering::Relaxed));
         pin().flush();
         std::thread::yield_now();
     }
@@ -233,10 +218,7 @@ fn compute_is_atomic_also_where_the_key_comes_and_goes() {
         }
     });
     // 30 000 steps through the cycle absent, 1, 2, 3: four steps a round.
-    assert_eq!(
-        (inserted.into_inner(), removed.into_inner(), map.len()),
-        (7_500, 7_500, 0)
-    );
+    assert_eq!((inserted.into_inner(), removed.into_inner(), map.len()), (7_500, 7_500, 0));
 }
 
 /// Keys that are there throughout are visited exactly once while others come and the table grows by a factor of thousands.

@@ -11,8 +11,8 @@ use crate::limits::FLUSH_STAMPS;
 use crate::log::Location;
 use crate::log::record::State;
 use crate::sync::Ordering;
+use crate::sync::{Guard, pin};
 use crate::table::prefetch_line;
-use crossbeam_epoch::{Guard, pin};
 use std::fmt;
 
 /// How a value is stored. Protocol section 3.
@@ -99,24 +99,14 @@ pub struct Batch<'h> {
 impl<'h> Batch<'h> {
     #[inline]
     pub(super) fn new(store: &'h Store, writer: &'h mut Writer) -> Batch<'h> {
-        let batch = Batch {
-            store,
-            writer,
-            guard: pin(),
-            now: store.clock.now(),
-        };
+        let batch = Batch { store, writer, guard: pin(), now: store.clock.now() };
         batch.run_due_flush();
         batch
     }
 
     #[inline]
     pub(super) fn view(&self) -> View<'_> {
-        View {
-            store: self.store,
-            guard: &self.guard,
-            now: self.now,
-            stripe: self.writer.stripe,
-        }
+        View { store: self.store, guard: &self.guard, now: self.now, stripe: self.writer.stripe }
     }
 
     /// The clock's reading at the beginning of the batch.
@@ -162,11 +152,7 @@ impl<'h> Batch<'h> {
             Ok((found, state)) => {
                 view.count(Counter::GetHits);
                 view.mark_fetched(found.record, state);
-                Some(Item {
-                    store: self.store,
-                    location: found.hit.payload(),
-                    record: found.record,
-                })
+                Some(Item { store: self.store, location: found.hit.payload(), record: found.record })
             }
             Err(gone) => {
                 self.count_miss(gone);
@@ -206,11 +192,7 @@ impl<'h> Batch<'h> {
         self.view().count(Counter::GetHits);
         // SAFETY: found under our guard, or stored by us just now.
         let record = unsafe { self.store.record(location) };
-        Some(Item {
-            store: self.store,
-            location,
-            record,
-        })
+        Some(Item { store: self.store, location, record })
     }
 
     /// Gives an item a new expiry. Counts `cmd_touch` and a hit or miss.
@@ -220,28 +202,17 @@ impl<'h> Batch<'h> {
     pub fn touch(&mut self, key: &[u8], hash: u64, expiry: Expiry) -> Result<bool, StoreError> {
         self.view().count(Counter::CmdTouch);
         let touched = self.set_expiry(key, hash, expiry).is_ok();
-        self.view().count(if touched {
-            Counter::TouchHits
-        } else {
-            Counter::TouchMisses
-        });
+        self.view().count(if touched { Counter::TouchHits } else { Counter::TouchMisses });
         Ok(touched)
     }
 
     /// Changes an expiry in place, or, where a copy is under way (R1), by a copy of our own.
-    fn set_expiry(
-        &mut self,
-        key: &[u8],
-        hash: u64,
-        expiry: Expiry,
-    ) -> Result<Location, Option<Gone>> {
+    fn set_expiry(&mut self, key: &[u8], hash: u64, expiry: Expiry) -> Result<Location, Option<Gone>> {
         loop {
             let view = self.view();
             let (Found { hit, record }, state) = view.find_visible(key, hash)?;
             if state.has(State::SEALED) {
-                if let Some(location) =
-                    self.rewrite(key, hash, |state| state.with_expiry(expiry).fetched())
-                {
+                if let Some(location) = self.rewrite(key, hash, |state| state.with_expiry(expiry).fetched()) {
                     return Ok(location);
                 }
                 continue;
@@ -265,11 +236,7 @@ impl<'h> Batch<'h> {
                 Err(_) => break false,
             }
         };
-        view.count(if deleted {
-            Counter::DeleteHits
-        } else {
-            Counter::DeleteMisses
-        });
+        view.count(if deleted { Counter::DeleteHits } else { Counter::DeleteMisses });
         deleted
     }
 
@@ -299,9 +266,7 @@ impl<'h> Batch<'h> {
         let seen = due.load(Ordering::Relaxed);
         if seen != 0
             && State(seen).is_expired(self.now)
-            && due
-                .compare_exchange(seen, 0, Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok()
+            && due.compare_exchange(seen, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok()
         {
             self.flush_now();
         }
@@ -326,8 +291,7 @@ impl<'h> Batch<'h> {
             let all_done = hits.drain(..).all(|hit| {
                 // SAFETY: found in the index under our guard.
                 let record = unsafe { view.store.record(hit.payload()) };
-                record.state().stamp() == view.store.flush_stamp()
-                    || view.unlink(Found { hit, record })
+                record.state().stamp() == view.store.flush_stamp() || view.unlink(Found { hit, record })
             });
             if all_done {
                 from = next;
@@ -338,8 +302,6 @@ impl<'h> Batch<'h> {
 
 impl fmt::Debug for Batch<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Batch")
-            .field("now", &self.now)
-            .finish_non_exhaustive()
+        f.debug_struct("Batch").field("now", &self.now).finish_non_exhaustive()
     }
 }

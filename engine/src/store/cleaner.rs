@@ -10,8 +10,8 @@ use super::{ByLocation, Gone, Store, StoreError};
 use crate::log::Location;
 use crate::log::record::{Record, State};
 use crate::log::segments::SegmentIndex;
+use crate::sync::Guard;
 use crate::sync::Ordering;
-use crossbeam_epoch::Guard;
 use std::sync::Arc;
 
 /// Records whose index buckets are fetched ahead of taking them out.
@@ -69,8 +69,7 @@ impl Store {
             return;
         }
         let segment_bytes = self.log.segment_bytes() as u64;
-        let usable =
-            self.log.segments.idle() as u64 + self.log.available(index_bytes) / segment_bytes;
+        let usable = self.log.segments.idle() as u64 + self.log.available(index_bytes) / segment_bytes;
         let missing = (self.segments_ahead() as u64).saturating_sub(usable);
         // At most two: nobody pays for a whole backlog.
         let mut evicted = 0;
@@ -117,18 +116,8 @@ impl Store {
         }
     }
 
-    fn retire_record(
-        &self,
-        location: Location,
-        hash: u64,
-        now: crate::clock::Now,
-        stripe: usize,
-        guard: &Guard,
-    ) {
-        let keys = ByLocation {
-            store: self,
-            location,
-        };
+    fn retire_record(&self, location: Location, hash: u64, now: crate::clock::Now, stripe: usize, guard: &Guard) {
+        let keys = ByLocation { store: self, location };
         // Ends: a failure means that the record was replaced or removed, or that a split came between, which is progress.
         while let Some(hit) = self.table.find(hash, &keys, guard) {
             // SAFETY: as in `retire_segment`.
@@ -170,14 +159,7 @@ impl Store {
         } else {
             record.inline_value().len()
         };
-        let bytes = super::protocol_bytes(
-            record.key().len(),
-            record.flags(),
-            value_len,
-            self.config.cas,
-        );
-        self.counters
-            .cells
-            .add(stripe, super::BYTES_CELL, (bytes as u64).wrapping_neg());
+        let bytes = super::protocol_bytes(record.key().len(), record.flags(), value_len, self.config.cas);
+        self.counters.cells.add(stripe, super::BYTES_CELL, (bytes as u64).wrapping_neg());
     }
 }

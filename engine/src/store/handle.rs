@@ -7,7 +7,7 @@ use crate::limits::{HANDLES_MAX, SEGMENT_WEIGHT_MAX};
 use crate::log::segments::SegmentIndex;
 use crate::log::{CAS_POSITION_BITS, Location};
 use crate::sync::Ordering;
-use crossbeam_epoch::{Guard, pin};
+use crate::sync::{Guard, pin};
 use std::fmt;
 use std::sync::Arc;
 
@@ -53,21 +53,11 @@ impl Handle {
                     break;
                 }
                 // A failure means that another handle came or went.
-                if word
-                    .compare_exchange(used, used | 1 << bit, Ordering::AcqRel, Ordering::Relaxed)
-                    .is_ok()
-                {
+                if word.compare_exchange(used, used | 1 << bit, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
                     // Relaxed: it only sizes the reserve of free segments.
                     store.handles.fetch_add(1, Ordering::Relaxed);
                     let stripe = i * 64 + bit as usize;
-                    return Handle {
-                        store,
-                        writer: Writer {
-                            stripe,
-                            open: None,
-                            cas_block: CasBlock::default(),
-                        },
-                    };
+                    return Handle { store, writer: Writer { stripe, open: None, cas_block: CasBlock::default() } };
                 }
             }
         }
@@ -100,30 +90,14 @@ impl Handle {
 
 impl Writer {
     /// See [`Handle::reserve`].
-    pub(super) fn reserve(
-        &self,
-        store: &Store,
-        len: usize,
-        guard: &mut Guard,
-    ) -> Result<LargeBuf, StoreError> {
-        store.make_room(self.stripe, guard, || {
-            LargeBuf::allocate(len, &store.log, store.table.bytes())
-        })
+    pub(super) fn reserve(&self, store: &Store, len: usize, guard: &mut Guard) -> Result<LargeBuf, StoreError> {
+        store.make_room(self.stripe, guard, || LargeBuf::allocate(len, &store.log, store.table.bytes()))
     }
 
     /// Makes sure that the open segment has room for a record of `bytes`, by opening another if need be.
     #[inline]
-    pub(super) fn ensure_room(
-        &mut self,
-        store: &Store,
-        bytes: usize,
-        guard: &mut Guard,
-    ) -> Result<(), StoreError> {
-        if self.has_room(store, bytes) {
-            Ok(())
-        } else {
-            self.open_segment(store, guard)
-        }
+    pub(super) fn ensure_room(&mut self, store: &Store, bytes: usize, guard: &mut Guard) -> Result<(), StoreError> {
+        if self.has_room(store, bytes) { Ok(()) } else { self.open_segment(store, guard) }
     }
 
     /// Is there room in the open segment?
@@ -131,8 +105,7 @@ impl Writer {
     pub(super) fn has_room(&self, store: &Store, bytes: usize) -> bool {
         let segment_bytes = store.log.segment_bytes();
         self.open.as_ref().is_some_and(|open| {
-            open.tail + bytes <= segment_bytes
-                && open.tail + open.large_bytes < SEGMENT_WEIGHT_MAX * segment_bytes
+            open.tail + bytes <= segment_bytes && open.tail + open.large_bytes < SEGMENT_WEIGHT_MAX * segment_bytes
         })
     }
 
@@ -148,13 +121,8 @@ impl Writer {
     #[cold]
     fn open_segment(&mut self, store: &Store, guard: &mut Guard) -> Result<(), StoreError> {
         self.seal(store);
-        let segment =
-            store.make_room(self.stripe, guard, || store.log.open(store.table.bytes()))?;
-        self.open = Some(OpenSegment {
-            segment,
-            tail: 0,
-            large_bytes: 0,
-        });
+        let segment = store.make_room(self.stripe, guard, || store.log.open(store.table.bytes()))?;
+        self.open = Some(OpenSegment { segment, tail: 0, large_bytes: 0 });
         Ok(())
     }
 
@@ -192,10 +160,7 @@ impl Writer {
         };
         let block = &mut self.cas_block;
         if block.generation <= generation_before || block.next >> CAS_POSITION_BITS != 0 {
-            *block = CasBlock {
-                generation: store.log.segments.next_generation(),
-                next: 0,
-            };
+            *block = CasBlock { generation: store.log.segments.next_generation(), next: 0 };
         }
         let id = block.generation << CAS_POSITION_BITS | block.next;
         block.next += 1;
@@ -205,9 +170,7 @@ impl Writer {
 
 impl fmt::Debug for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Handle")
-            .field("stripe", &self.writer.stripe)
-            .finish_non_exhaustive()
+        f.debug_struct("Handle").field("stripe", &self.writer.stripe).finish_non_exhaustive()
     }
 }
 

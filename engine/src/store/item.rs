@@ -57,9 +57,7 @@ impl<'b> Item<'b> {
     #[inline]
     pub fn large(&self) -> Option<LargeValue> {
         // SAFETY: as in `value`.
-        self.record
-            .is_large()
-            .then(|| unsafe { LargeValue::share(self.record.large_address()) })
+        self.record.is_large().then(|| unsafe { LargeValue::share(self.record.large_address()) })
     }
 
     /// The client's flags.
@@ -91,20 +89,12 @@ impl<'b> Item<'b> {
     /// The size as the protocol counts it, see [`protocol_bytes`].
     #[must_use]
     pub fn protocol_bytes(&self) -> usize {
-        protocol_bytes(
-            self.key().len(),
-            self.flags(),
-            self.value().len(),
-            self.store.config().cas,
-        )
+        protocol_bytes(self.key().len(), self.flags(), self.value().len(), self.store.config().cas)
     }
 }
 
 impl fmt::Debug for Item<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Item")
-            .field("bytes", &self.value().len())
-            .field("cas", &self.cas())
-            .finish_non_exhaustive()
+        f.debug_struct("Item").field("bytes", &self.value().len()).field("cas", &self.cas()).finish_non_exhaustive()
     }
 }

@@ -28,12 +28,7 @@ impl LargeBuf {
     /// Allocates, if the limit allows it.
     pub(crate) fn allocate(len: usize, log: &Arc<Log>, index_bytes: usize) -> Option<LargeBuf> {
         log.charge_large(len + OVERHEAD_BYTES, index_bytes)
-            .then(|| {
-                LargeBuf(Arc::new(Allocation {
-                    bytes: vec![0; len].into_boxed_slice(),
-                    log: Arc::clone(log),
-                }))
-            })
+            .then(|| LargeBuf(Arc::new(Allocation { bytes: vec![0; len].into_boxed_slice(), log: Arc::clone(log) })))
     }
 
     /// Fixes the content and makes it shareable.
@@ -52,9 +47,7 @@ impl Deref for LargeBuf {
 
 impl DerefMut for LargeBuf {
     fn deref_mut(&mut self) -> &mut [u8] {
-        &mut Arc::get_mut(&mut self.0)
-            .expect("a LargeBuf is the only owner")
-            .bytes
+        &mut Arc::get_mut(&mut self.0).expect("a LargeBuf is the only owner").bytes
     }
 }
 

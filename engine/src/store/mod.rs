@@ -49,9 +49,7 @@ pub use large::{LargeBuf, LargeValue};
 pub use stats::{Counter, Stats};
 
 use crate::clock::{Clock, Now};
-use crate::limits::{
-    FLUSH_STAMPS, HANDLES_MAX, ITEM_BYTES_MAX, LARGE_PART_OF_SEGMENT, MEMORY_BYTES_MIN,
-};
+use crate::limits::{FLUSH_STAMPS, HANDLES_MAX, ITEM_BYTES_MAX, LARGE_PART_OF_SEGMENT, MEMORY_BYTES_MIN};
 use crate::log::record::{Record, State};
 use crate::log::{CAS_POSITION_BITS, Location, Log};
 use crate::sync::{AtomicU64, Ordering};
@@ -80,12 +78,7 @@ pub struct Config {
 impl Default for Config {
     /// 64 MiB, items up to 1 MiB, eviction and CAS on: memcached's defaults.
     fn default() -> Config {
-        Config {
-            memory_limit: 64 << 20,
-            item_size_max: 1 << 20,
-            evict: true,
-            cas: true,
-        }
+        Config { memory_limit: 64 << 20, item_size_max: 1 << 20, evict: true, cas: true }
     }
 }
 
@@ -170,9 +163,7 @@ impl Store {
     /// See [`ConfigError`].
     pub fn new(config: Config, clock: Clock) -> Result<Arc<Store>, ConfigError> {
         if config.item_size_max > ITEM_BYTES_MAX {
-            return Err(ConfigError::ItemSizeTooLarge {
-                bytes_max: ITEM_BYTES_MAX,
-            });
+            return Err(ConfigError::ItemSizeTooLarge { bytes_max: ITEM_BYTES_MAX });
         }
         let bytes_min = MEMORY_BYTES_MIN.max(2 * config.item_size_max);
         if config.memory_limit < bytes_min {
@@ -223,8 +214,7 @@ impl Store {
     /// Does a value of this length get an allocation of its own? Then [`Handle::reserve`] lets it be received in place.
     #[must_use]
     pub fn is_large(&self, key_len: usize, value_len: usize) -> bool {
-        crate::log::record::HEADER_BYTES + key_len + value_len
-            > self.log.segment_bytes() / LARGE_PART_OF_SEGMENT
+        crate::log::record::HEADER_BYTES + key_len + value_len > self.log.segment_bytes() / LARGE_PART_OF_SEGMENT
     }
 
     /// Reads all counters and figures. Cost: microseconds; it disturbs nobody.
@@ -266,13 +256,7 @@ impl Store {
 
     #[inline]
     fn cas_of(&self, location: Location, record: Record<'_>) -> u64 {
-        if self.config.cas {
-            record
-                .stored_cas()
-                .unwrap_or_else(|| self.log.positional_cas(location))
-        } else {
-            0
-        }
+        if self.config.cas { record.stored_cas().unwrap_or_else(|| self.log.positional_cas(location)) } else { 0 }
     }
 
     /// The stamp of records that are stored now (S5).
@@ -309,17 +293,14 @@ impl Store {
 
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Store")
-            .field("config", &self.config)
-            .field("items", &self.table.len())
-            .finish_non_exhaustive()
+        f.debug_struct("Store").field("config", &self.config).field("items", &self.table.len()).finish_non_exhaustive()
     }
 }
 
 impl Drop for Store {
     fn drop(&mut self) {
         // Records need no drop, but those of large values own a reference (S4).
-        let guard = crossbeam_epoch::pin();
+        let guard = crate::sync::pin();
         let mut found = Vec::new();
         let mut from = Some(0);
         while let Some(hash) = from {

@@ -121,10 +121,7 @@ pub(super) struct Counters {
 
 impl Counters {
     pub(super) fn new(stripes: usize) -> Counters {
-        Counters {
-            cells: Striped::new(stripes),
-            zero: Striped::new(1),
-        }
+        Counters { cells: Striped::new(stripes), zero: Striped::new(1) }
     }
 
     pub(super) fn read(&self) -> [u64; Counter::ALL.len()] {
@@ -134,11 +131,7 @@ impl Counters {
     /// Makes every counter read 0 now (owners go on counting in their stripes undisturbed).
     pub(super) fn reset(&self) {
         for cell in 0..Counter::ALL.len() {
-            self.zero.add(
-                0,
-                cell,
-                self.cells.sum(cell).wrapping_sub(self.zero.sum(cell)),
-            );
+            self.zero.add(0, cell, self.cells.sum(cell).wrapping_sub(self.zero.sum(cell)));
         }
     }
 }

@@ -11,15 +11,8 @@ const START_UNIX_MS: u64 = 1_800_000_000_000;
 
 fn small_store(memory_limit: usize) -> (Arc<Store>, ManualClock) {
     let (clock, hands) = Clock::manual(START_UNIX_MS);
-    let config = Config {
-        memory_limit,
-        item_size_max: memory_limit / 4,
-        ..Config::default()
-    };
-    (
-        Store::new(config, clock).expect("the settings are possible"),
-        hands,
-    )
+    let config = Config { memory_limit, item_size_max: memory_limit / 4, ..Config::default() };
+    (Store::new(config, clock).expect("the settings are possible"), hands)
 }
 
 /// A handle with the operations in one call each.
@@ -30,23 +23,14 @@ impl User {
         User(store.handle())
     }
 
-    fn store(
-        &mut self,
-        mode: Mode,
-        key: &[u8],
-        value: &[u8],
-        expiry: Expiry,
-    ) -> Result<Outcome, StoreError> {
+    fn store(&mut self, mode: Mode, key: &[u8], value: &[u8], expiry: Expiry) -> Result<Outcome, StoreError> {
         let mut batch = self.0.batch();
         let hash = batch.hash(key);
         batch.store(mode, key, hash, 0, expiry, NewValue::Bytes(value))
     }
 
     fn set(&mut self, key: &[u8], value: &[u8]) {
-        assert_eq!(
-            self.store(Mode::Set, key, value, Expiry::Never),
-            Ok(Outcome::Stored)
-        );
+        assert_eq!(self.store(Mode::Set, key, value, Expiry::Never), Ok(Outcome::Stored));
     }
 
     fn get(&mut self, key: &[u8]) -> Option<Vec<u8>> {
@@ -85,9 +69,7 @@ impl User {
     }
 
     fn in_ms(&mut self, ms: u64) -> Expiry {
-        Expiry::AtMono {
-            ms: self.0.batch().now().mono_ms + ms,
-        }
+        Expiry::AtMono { ms: self.0.batch().now().mono_ms + ms }
     }
 }
 
@@ -145,8 +127,7 @@ impl Model {
             self.items.clear();
             self.flush_at_ms = None;
         }
-        self.items
-            .retain(|_, item| item.ends_ms.is_none_or(|ends| now < ends));
+        self.items.retain(|_, item| item.ends_ms.is_none_or(|ends| now < ends));
     }
 
     fn ends(&self, ttl: u8) -> Option<u64> {
@@ -157,27 +138,17 @@ impl Model {
 /// The number at the start of a value, read in another way than the store does.
 fn number(value: &[u8]) -> Option<u64> {
     let is_space = |&byte: &u8| byte == b' ' || (9..14).contains(&byte);
-    let word: Vec<u8> = value
-        .iter()
-        .copied()
-        .skip_while(is_space)
-        .take_while(|byte| !is_space(byte))
-        .collect();
+    let word: Vec<u8> = value.iter().copied().skip_while(is_space).take_while(|byte| !is_space(byte)).collect();
     let text = String::from_utf8(word).ok()?;
     let digits = text.strip_prefix('+').unwrap_or(&text);
-    (!digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()))
-        .then(|| digits.parse().ok())?
+    (!digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok())?
 }
 
 fn against_model(ops: &[Op]) {
     let (store, hands) = small_store(1 << 20);
     // Two handles take turns, so that records of one key come from segments of different generations.
     let mut users = [User::new(&store), User::new(&store)];
-    let mut model = Model {
-        items: BTreeMap::new(),
-        now_ms: 0,
-        flush_at_ms: None,
-    };
+    let mut model = Model { items: BTreeMap::new(), now_ms: 0, flush_at_ms: None };
     let mut last_cas: BTreeMap<u8, u64> = BTreeMap::new();
     for (turn, op) in ops.iter().cloned().enumerate() {
         let user = &mut users[turn % 2];
@@ -195,11 +166,7 @@ fn against_model(ops: &[Op]) {
                     2 if known.is_none() => (Mode::Replace, Outcome::NotStored, None),
                     2 => (Mode::Replace, Outcome::Stored, Some((value.clone(), ends))),
                     3 | 4 => {
-                        let mode = if mode == 3 {
-                            Mode::Append
-                        } else {
-                            Mode::Prepend
-                        };
+                        let mode = if mode == 3 { Mode::Append } else { Mode::Prepend };
                         match &known {
                             None => (mode, Outcome::NotStored, None),
                             Some(item) => {
@@ -216,11 +183,7 @@ fn against_model(ops: &[Op]) {
                     _ if ttl == 0 => (Mode::Cas(cas + 1), Outcome::Exists, None),
                     _ => (Mode::Cas(cas), Outcome::Stored, Some((value.clone(), ends))),
                 };
-                assert_eq!(
-                    user.store(mode, &name, &value, expiry),
-                    Ok(expected),
-                    "{mode:?}"
-                );
+                assert_eq!(user.store(mode, &name, &value, expiry), Ok(expected), "{mode:?}");
                 if let Some((value, ends_ms)) = stored {
                     model.items.insert(key, ModelItem { value, ends_ms });
                     let (_, cas) = user.gets(&name).expect("just stored");
@@ -228,14 +191,8 @@ fn against_model(ops: &[Op]) {
                     assert!(cas > before, "S3: {cas} comes after {before}");
                 }
             }
-            Op::Get(key) => assert_eq!(
-                user.get(&[b'k', key]),
-                model.items.get(&key).map(|item| item.value.clone())
-            ),
-            Op::Delete(key) => assert_eq!(
-                user.delete(&[b'k', key]),
-                model.items.remove(&key).is_some()
-            ),
+            Op::Get(key) => assert_eq!(user.get(&[b'k', key]), model.items.get(&key).map(|item| item.value.clone())),
+            Op::Delete(key) => assert_eq!(user.delete(&[b'k', key]), model.items.remove(&key).is_some()),
             Op::Touch(key, ttl) | Op::GetAndTouch(key, ttl) => {
                 let ends = model.ends(ttl);
                 let expiry = ends.map_or(Expiry::Never, |ms| Expiry::AtMono { ms });
@@ -246,9 +203,7 @@ fn against_model(ops: &[Op]) {
                 } else {
                     let mut batch = user.0.batch();
                     let hash = batch.hash(&name);
-                    let value = batch
-                        .get_and_touch(&name, hash, expiry)
-                        .map(|item| item.value().to_vec());
+                    let value = batch.get_and_touch(&name, hash, expiry).map(|item| item.value().to_vec());
                     assert_eq!(value, item.as_ref().map(|item| item.value.clone()));
                 }
                 if let Some(item) = item {
@@ -257,11 +212,7 @@ fn against_model(ops: &[Op]) {
             }
             Op::Incr(key, by) | Op::Decr(key, by) => {
                 let is_incr = matches!(op, Op::Incr(..));
-                let delta = if is_incr {
-                    Delta::Incr(by)
-                } else {
-                    Delta::Decr(by)
-                };
+                let delta = if is_incr { Delta::Incr(by) } else { Delta::Decr(by) };
                 let expected = match model.items.get_mut(&key) {
                     None => ArithOutcome::NotFound,
                     // Values in an allocation of their own are never numbers.
@@ -269,13 +220,8 @@ fn against_model(ops: &[Op]) {
                     Some(item) => match number(&item.value) {
                         None => ArithOutcome::NonNumeric,
                         Some(old) => {
-                            let new = if is_incr {
-                                old.wrapping_add(by)
-                            } else {
-                                old.saturating_sub(by)
-                            };
-                            item.value =
-                                format!("{new:<width$}", width = item.value.len()).into_bytes();
+                            let new = if is_incr { old.wrapping_add(by) } else { old.saturating_sub(by) };
+                            item.value = format!("{new:<width$}", width = item.value.len()).into_bytes();
                             ArithOutcome::Value(new)
                         }
                     },
@@ -342,32 +288,17 @@ fn l3_eviction_keeps_the_limit_and_the_newest_items() {
         u64::from(total),
         "every item is there or was evicted"
     );
-    assert_eq!(
-        stats.get(Counter::EvictedUnfetched),
-        stats.get(Counter::Evictions)
-    );
-    assert!(
-        stats.curr_items > 60_000,
-        "{} items of 4 MiB",
-        stats.curr_items
-    );
+    assert_eq!(stats.get(Counter::EvictedUnfetched), stats.get(Counter::Evictions));
+    assert!(stats.curr_items > 60_000, "{} items of 4 MiB", stats.curr_items);
     for n in total - 50_000..total {
-        assert_eq!(
-            user.get(format!("key:{n}").as_bytes()),
-            Some(n.to_le_bytes().to_vec()),
-            "key:{n}"
-        );
+        assert_eq!(user.get(format!("key:{n}").as_bytes()), Some(n.to_le_bytes().to_vec()), "key:{n}");
     }
     assert_eq!(user.get(b"key:0"), None);
     let bytes: usize = (0..total)
         .filter(|n| user.get(format!("key:{n}").as_bytes()).is_some())
         .map(|n| protocol_bytes(format!("key:{n}").len(), 0, 4, true))
         .sum();
-    assert_eq!(
-        store.stats().bytes,
-        bytes as u64,
-        "the sum of the sizes is exact"
-    );
+    assert_eq!(store.stats().bytes, bytes as u64, "the sum of the sizes is exact");
 }
 
 /// Values of all sizes, large ones among them, overwritten, deleted and evicted: the account of large bytes returns to 0.
@@ -377,9 +308,7 @@ fn s4_large_values_are_charged_and_given_back() {
     let mut user = User::new(&store);
     let mut random = 7_u64;
     for n in 0..4_000_u64 {
-        random = random
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         let len = 1 << (random >> 60);
         let value = vec![n as u8; len + (random >> 40) as usize % len];
         user.set(&(n % 97).to_le_bytes(), &value);
@@ -393,12 +322,8 @@ fn s4_large_values_are_charged_and_given_back() {
     // Garbage is freed by later pins, once other tests have unpinned.
     let deadline = Instant::now() + Duration::from_secs(60);
     while store.stats().large_bytes != 0 {
-        assert!(
-            Instant::now() < deadline,
-            "{} bytes of large values are still charged",
-            store.stats().large_bytes
-        );
-        crossbeam_epoch::pin().flush();
+        assert!(Instant::now() < deadline, "{} bytes of large values are still charged", store.stats().large_bytes);
+        crate::sync::pin().flush();
         std::thread::yield_now();
     }
 }
@@ -412,32 +337,9 @@ fn s4_a_large_value_outlives_its_item() {
     buffer.fill(b'1');
     let mut batch = handle.batch();
     let hash = batch.hash(b"big");
-    assert_eq!(
-        batch.store(
-            Mode::Set,
-            b"big",
-            hash,
-            5,
-            Expiry::Never,
-            NewValue::Large(buffer)
-        ),
-        Ok(Outcome::Stored)
-    );
-    let kept = batch
-        .get(b"big", hash)
-        .and_then(|item| item.large())
-        .expect("it is large");
-    assert_eq!(
-        batch.store(
-            Mode::Set,
-            b"big",
-            hash,
-            5,
-            Expiry::Never,
-            NewValue::Bytes(b"2")
-        ),
-        Ok(Outcome::Stored)
-    );
+    assert_eq!(batch.store(Mode::Set, b"big", hash, 5, Expiry::Never, NewValue::Large(buffer)), Ok(Outcome::Stored));
+    let kept = batch.get(b"big", hash).and_then(|item| item.large()).expect("it is large");
+    assert_eq!(batch.store(Mode::Set, b"big", hash, 5, Expiry::Never, NewValue::Bytes(b"2")), Ok(Outcome::Stored));
     drop(batch);
     drop(handle);
     drop(store);
@@ -447,42 +349,22 @@ fn s4_a_large_value_outlives_its_item() {
 #[test]
 fn without_eviction_a_full_store_says_so_and_keeps_everything() {
     let (clock, _) = Clock::manual(START_UNIX_MS);
-    let config = Config {
-        memory_limit: 1 << 20,
-        item_size_max: 1 << 18,
-        evict: false,
-        cas: true,
-    };
+    let config = Config { memory_limit: 1 << 20, item_size_max: 1 << 18, evict: false, cas: true };
     let store = Store::new(config, clock).expect("possible");
     let mut user = User::new(&store);
     let mut stored = 0_u32;
-    while user.store(Mode::Set, &stored.to_le_bytes(), &[7; 100], Expiry::Never)
-        == Ok(Outcome::Stored)
-    {
+    while user.store(Mode::Set, &stored.to_le_bytes(), &[7; 100], Expiry::Never) == Ok(Outcome::Stored) {
         stored += 1;
         assert!(stored < 20_000, "the store fills up");
     }
     assert!(stored > 4_000, "{stored} items of 100 bytes in 1 MiB");
-    assert_eq!(
-        user.store(Mode::Add, b"more", &[7; 100], Expiry::Never),
-        Err(StoreError::OutOfMemory)
-    );
+    assert_eq!(user.store(Mode::Add, b"more", &[7; 100], Expiry::Never), Err(StoreError::OutOfMemory));
     assert!(user.0.reserve(200_000).is_err());
     for n in 0..stored {
-        assert_eq!(
-            user.get(&n.to_le_bytes()),
-            Some(vec![7; 100]),
-            "nothing acknowledged is lost"
-        );
+        assert_eq!(user.get(&n.to_le_bytes()), Some(vec![7; 100]), "nothing acknowledged is lost");
     }
     let stats = store.stats();
-    assert_eq!(
-        (
-            stats.get(Counter::StoreNoMemory),
-            stats.get(Counter::Evictions)
-        ),
-        (2, 0)
-    );
+    assert_eq!((stats.get(Counter::StoreNoMemory), stats.get(Counter::Evictions)), (2, 0));
 }
 
 #[test]
@@ -490,28 +372,13 @@ fn too_large_items_are_refused_and_a_set_removes_the_old_one() {
     let (store, _) = small_store(1 << 20);
     let mut user = User::new(&store);
     let huge = vec![0; 1 << 18];
-    for (mode, survives) in [
-        (Mode::Set, false),
-        (Mode::Add, true),
-        (Mode::Replace, true),
-        (Mode::Cas(1), true),
-    ] {
+    for (mode, survives) in [(Mode::Set, false), (Mode::Add, true), (Mode::Replace, true), (Mode::Cas(1), true)] {
         user.set(b"k", b"old");
-        assert_eq!(
-            user.store(mode, b"k", &huge, Expiry::Never),
-            Err(StoreError::TooLarge)
-        );
-        assert_eq!(
-            user.get(b"k").is_some(),
-            survives,
-            "{mode:?} (protocol 6.2)"
-        );
+        assert_eq!(user.store(mode, b"k", &huge, Expiry::Never), Err(StoreError::TooLarge));
+        assert_eq!(user.get(b"k").is_some(), survives, "{mode:?} (protocol 6.2)");
     }
     user.set(b"k", &vec![1; 100_000]);
-    assert_eq!(
-        user.store(Mode::Append, b"k", &huge, Expiry::Never),
-        Ok(Outcome::NotStored)
-    );
+    assert_eq!(user.store(Mode::Append, b"k", &huge, Expiry::Never), Ok(Outcome::NotStored));
     assert_eq!(user.get(b"k").map(|value| value.len()), Some(100_000));
 }
 
@@ -523,22 +390,14 @@ fn s5_flush_hides_what_was_stored_before_and_nothing_else() {
     user.flush(Expiry::Never);
     assert_eq!(user.get(b"a"), None);
     user.set(b"a", b"2");
-    assert_eq!(
-        user.get(b"a"),
-        Some(b"2".to_vec()),
-        "stored in the same millisecond as the flush"
-    );
+    assert_eq!(user.get(b"a"), Some(b"2".to_vec()), "stored in the same millisecond as the flush");
     let due = user.in_ms(5_000);
     user.flush(due);
     user.set(b"b", b"3");
     hands.advance_ms(4_999);
     assert!(user.get(b"a").is_some() && user.get(b"b").is_some());
     hands.advance_ms(1);
-    assert_eq!(
-        (user.get(b"a"), user.get(b"b")),
-        (None, None),
-        "also what was stored while the flush was due"
-    );
+    assert_eq!((user.get(b"a"), user.get(b"b")), (None, None), "also what was stored while the flush was due");
     assert_eq!(store.stats().get(Counter::GetFlushed), 3);
     // The stamp wraps: an item of long ago must not come back.
     user.set(b"old", b"x");
@@ -553,18 +412,13 @@ fn absolute_expiry_follows_a_stepped_wall_clock() {
     let (store, hands) = small_store(1 << 20);
     let mut user = User::new(&store);
     let end_s = START_UNIX_MS / 1000 + 100;
-    user.store(Mode::Set, b"absolute", b"1", Expiry::AtUnix { s: end_s })
-        .expect("stored");
-    user.store(Mode::Set, b"relative", b"1", Expiry::AtMono { ms: 100_000 })
-        .expect("stored");
+    user.store(Mode::Set, b"absolute", b"1", Expiry::AtUnix { s: end_s }).expect("stored");
+    user.store(Mode::Set, b"relative", b"1", Expiry::AtMono { ms: 100_000 }).expect("stored");
     hands.step_wall_ms(99_999);
     assert!(user.get(b"absolute").is_some());
     hands.step_wall_ms(1);
     assert_eq!(user.get(b"absolute"), None);
-    assert!(
-        user.get(b"relative").is_some(),
-        "a relative time does not care"
-    );
+    assert!(user.get(b"relative").is_some(), "a relative time does not care");
     hands.step_wall_ms(-100_000);
     hands.advance_ms(100_000);
     assert_eq!(user.get(b"relative"), None);
@@ -582,10 +436,7 @@ fn arithmetic_is_atomic_under_contention() {
                 let mut user = User::new(&store);
                 barrier.wait();
                 for _ in 0..5_000 {
-                    assert!(matches!(
-                        user.arith(b"counter", Delta::Incr(1)),
-                        Ok(ArithOutcome::Value(_))
-                    ));
+                    assert!(matches!(user.arith(b"counter", Delta::Incr(1)), Ok(ArithOutcome::Value(_))));
                 }
             });
         }
@@ -610,12 +461,7 @@ fn cas_lets_exactly_one_win() {
                         assert!(cas >= last, "S3: ids of a key only grow");
                         last = cas;
                         let next = number(&value).expect("a number") + 1;
-                        match user.store(
-                            Mode::Cas(cas),
-                            b"n",
-                            next.to_string().as_bytes(),
-                            Expiry::Never,
-                        ) {
+                        match user.store(Mode::Cas(cas), b"n", next.to_string().as_bytes(), Expiry::Never) {
                             Ok(Outcome::Stored) => wins += 1,
                             Ok(Outcome::Exists) => {}
                             other => panic!("{other:?}"),
@@ -625,15 +471,9 @@ fn cas_lets_exactly_one_win() {
                 })
             })
             .collect();
-        threads
-            .into_iter()
-            .map(|thread| thread.join().expect("no panic"))
-            .sum()
+        threads.into_iter().map(|thread| thread.join().expect("no panic")).sum()
     });
-    assert_eq!(
-        User::new(&store).get(b"n"),
-        Some(wins.to_string().into_bytes())
-    );
+    assert_eq!(User::new(&store).get(b"n"), Some(wins.to_string().into_bytes()));
 }
 
 /// S3 across deletions: ids seen by readers of a key that comes and goes never go back.
@@ -650,8 +490,7 @@ fn s3_ids_grow_also_when_the_key_comes_and_goes() {
                     if round % 3 == u32::from(thread) {
                         user.delete(b"k");
                     } else {
-                        user.store(Mode::Add, b"k", &[thread; 90], Expiry::Never)
-                            .expect("room");
+                        user.store(Mode::Add, b"k", &[thread; 90], Expiry::Never).expect("room");
                     }
                     if let Some((_, cas)) = user.gets(b"k") {
                         assert!(cas >= last, "{cas} after {last}");
@@ -676,15 +515,12 @@ fn stress_of_a_tiny_cache() {
                 let mut random = thread + 11;
                 barrier.wait();
                 for round in 0..25_000_u64 {
-                    random = random
-                        .wrapping_mul(6_364_136_223_846_793_005)
-                        .wrapping_add(2 * thread + 1);
+                    random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(2 * thread + 1);
                     let key = (random >> 33) % 4_000;
                     let name = format!("key {key}");
                     // The value says its key and how long it is: 1 to 2 000 bytes, some of them large.
                     let value: Vec<u8> = {
-                        let len =
-                            12 + (random >> 20) as usize % 60 * ((random >> 50) as usize % 33 + 1);
+                        let len = 12 + (random >> 20) as usize % 60 * ((random >> 50) as usize % 33 + 1);
                         key.to_le_bytes()
                             .iter()
                             .copied()
@@ -702,14 +538,10 @@ fn stress_of_a_tiny_cache() {
                         }
                         _ => {
                             if let Some(value) = user.get(name.as_bytes()) {
-                                let len =
-                                    u32::from_le_bytes(value[8..12].try_into().expect("4 bytes"));
+                                let len = u32::from_le_bytes(value[8..12].try_into().expect("4 bytes"));
                                 assert_eq!(value[..8], key.to_le_bytes(), "a foreign value");
                                 assert_eq!(value.len(), len as usize, "a torn value");
-                                assert!(
-                                    value[12..].iter().all(|&byte| byte == key as u8),
-                                    "a torn value"
-                                );
+                                assert!(value[12..].iter().all(|&byte| byte == key as u8), "a torn value");
                             }
                         }
                     }
@@ -729,40 +561,17 @@ fn stress_of_a_tiny_cache() {
         user.delete(format!("key {key}").as_bytes());
     }
     let stats = store.stats();
-    assert_eq!(
-        (stats.curr_items, stats.bytes),
-        (0, 0),
-        "everything that went in came out, once"
-    );
+    assert_eq!((stats.curr_items, stats.bytes), (0, 0), "everything that went in came out, once");
 }
 
 #[test]
 fn impossible_settings_are_refused() {
     let make = |memory_limit, item_size_max| {
-        Store::new(
-            Config {
-                memory_limit,
-                item_size_max,
-                ..Config::default()
-            },
-            Clock::system(),
-        )
-        .err()
+        Store::new(Config { memory_limit, item_size_max, ..Config::default() }, Clock::system()).err()
     };
-    assert!(matches!(
-        make(1 << 20, 1 << 20),
-        Some(ConfigError::MemoryTooSmall {
-            bytes_min: 2_097_152
-        })
-    ));
-    assert!(matches!(
-        make(0, 1024),
-        Some(ConfigError::MemoryTooSmall { .. })
-    ));
-    assert!(matches!(
-        make(8 << 30, (1 << 30) + 1),
-        Some(ConfigError::ItemSizeTooLarge { .. })
-    ));
+    assert!(matches!(make(1 << 20, 1 << 20), Some(ConfigError::MemoryTooSmall { bytes_min: 2_097_152 })));
+    assert!(matches!(make(0, 1024), Some(ConfigError::MemoryTooSmall { .. })));
+    assert!(matches!(make(8 << 30, (1 << 30) + 1), Some(ConfigError::ItemSizeTooLarge { .. })));
 }
 
 #[test]

@@ -4,8 +4,8 @@ use super::stats::Counter;
 use super::{ByKey, Gone, Store};
 use crate::clock::Now;
 use crate::log::record::{Record, State};
+use crate::sync::Guard;
 use crate::table::Hit;
-use crossbeam_epoch::Guard;
 
 /// Last access is refreshed when it is older than this, so that a hot item is not written at every read.
 const ACCESS_RESOLUTION_S: u32 = 60;
@@ -29,10 +29,7 @@ pub(super) struct Found<'g> {
 impl<'g> View<'g> {
     #[inline]
     pub(super) fn count(self, counter: Counter) {
-        self.store
-            .counters
-            .cells
-            .add(self.stripe, counter as usize, 1);
+        self.store.counters.cells.add(self.stripe, counter as usize, 1);
     }
 
     /// The batch's time in whole seconds of the store's clock.
@@ -44,28 +41,14 @@ impl<'g> View<'g> {
     /// Finds the index entry of a key, visible or not.
     #[inline]
     pub(super) fn find(self, key: &[u8], hash: u64) -> Option<Found<'g>> {
-        let hit = self.store.table.find(
-            hash,
-            &ByKey {
-                store: self.store,
-                key,
-            },
-            self.guard,
-        )?;
+        let hit = self.store.table.find(hash, &ByKey { store: self.store, key }, self.guard)?;
         // SAFETY: found in the index under our guard.
-        Some(Found {
-            hit,
-            record: unsafe { self.store.record(hit.payload()) },
-        })
+        Some(Found { hit, record: unsafe { self.store.record(hit.payload()) } })
     }
 
     /// Finds a visible item; takes one that has expired or been flushed out of the index, and says so.
     #[inline]
-    pub(super) fn find_visible(
-        self,
-        key: &[u8],
-        hash: u64,
-    ) -> Result<(Found<'g>, State), Option<Gone>> {
+    pub(super) fn find_visible(self, key: &[u8], hash: u64) -> Result<(Found<'g>, State), Option<Gone>> {
         let found = self.find(key, hash).ok_or(None)?;
         let state = found.record.state();
         match self.store.gone(state, self.now) {
@@ -88,17 +71,7 @@ impl<'g> View<'g> {
     pub(super) fn unlink(self, Found { hit, record }: Found<'_>) -> bool {
         let store = self.store;
         store.raise_cas_floor(store.cas_of(hit.payload(), record));
-        let removed = store
-            .table
-            .remove(
-                hit,
-                &ByKey {
-                    store,
-                    key: record.key(),
-                },
-                self.guard,
-            )
-            .is_ok();
+        let removed = store.table.remove(hit, &ByKey { store, key: record.key() }, self.guard).is_ok();
         if removed {
             store.account_removal(record, self.stripe, self.guard);
         }

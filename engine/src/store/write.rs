@@ -59,15 +59,10 @@ impl Batch<'_> {
         expiry: Expiry,
         value: NewValue<'_>,
     ) -> Result<Outcome, StoreError> {
-        assert!(
-            key.len() <= KEY_BYTES_MAX,
-            "a key has at most {KEY_BYTES_MAX} bytes"
-        );
+        assert!(key.len() <= KEY_BYTES_MAX, "a key has at most {KEY_BYTES_MAX} bytes");
         let result = match mode {
             Mode::Append | Mode::Prepend => Ok(self.extend(mode, key, hash, value.bytes())),
-            Mode::Set | Mode::Add | Mode::Replace | Mode::Cas(_) => {
-                self.put(mode, key, hash, flags, expiry, value)
-            }
+            Mode::Set | Mode::Add | Mode::Replace | Mode::Cas(_) => self.put(mode, key, hash, flags, expiry, value),
         };
         let view = self.view();
         match result {
@@ -95,10 +90,7 @@ impl Batch<'_> {
         });
         if mode == Mode::Set {
             // Ends: a failure means that somebody else has changed or removed the item.
-            while view
-                .find(key, hash)
-                .is_some_and(|found| !view.unlink(found))
-            {}
+            while view.find(key, hash).is_some_and(|found| !view.unlink(found)) {}
         }
     }
 
@@ -117,9 +109,7 @@ impl Batch<'_> {
         let mut body = match value {
             NewValue::Large(buffer) => Body::Large(buffer.freeze()),
             NewValue::Bytes(bytes) if self.store.is_large(key.len(), bytes.len()) => {
-                let mut buffer = self
-                    .writer
-                    .reserve(self.store, bytes.len(), &mut self.guard)?;
+                let mut buffer = self.writer.reserve(self.store, bytes.len(), &mut self.guard)?;
                 buffer.copy_from_slice(bytes);
                 Body::Large(buffer.freeze())
             }
@@ -128,15 +118,9 @@ impl Batch<'_> {
         loop {
             let room = key.len() + body.log_len() + EXTRA_BYTES_MAX;
             self.writer.ensure_room(self.store, room, &mut self.guard)?;
-            let view = View {
-                store: self.store,
-                guard: &self.guard,
-                now: self.now,
-                stripe: self.writer.stripe,
-            };
+            let view = View { store: self.store, guard: &self.guard, now: self.now, stripe: self.writer.stripe };
             let found = view.find(key, hash);
-            let visible =
-                found.filter(|found| view.store.gone(found.record.state(), view.now).is_none());
+            let visible = found.filter(|found| view.store.gone(found.record.state(), view.now).is_none());
             match (mode, visible) {
                 (Mode::Add, Some(Found { record, .. })) => {
                     // A failed add counts as a use of the item (protocol section 3).
@@ -159,13 +143,7 @@ impl Batch<'_> {
                 _ => view.store.flush_stamp(),
             };
             let state = State::new(expiry, stamp);
-            let draft = NewRecord {
-                key,
-                hash,
-                state,
-                flags,
-                cas: CasOf::New,
-            };
+            let draft = NewRecord { key, hash, state, flags, cas: CasOf::New };
             body = match publish(self.writer, view, found, draft, body) {
                 Ok(_) => return Ok(Outcome::Stored),
                 Err(back) => back,
@@ -194,25 +172,12 @@ impl Batch<'_> {
             } else {
                 None
             };
-            let log_len = if buffer.is_some() {
-                size_of::<usize>()
-            } else {
-                len
-            };
+            let log_len = if buffer.is_some() { size_of::<usize>() } else { len };
             let room = key.len() + log_len + EXTRA_BYTES_MAX;
-            if self
-                .writer
-                .ensure_room(self.store, room, &mut self.guard)
-                .is_err()
-            {
+            if self.writer.ensure_room(self.store, room, &mut self.guard).is_err() {
                 return Outcome::NotStored;
             }
-            let view = View {
-                store: self.store,
-                guard: &self.guard,
-                now: self.now,
-                stripe: self.writer.stripe,
-            };
+            let view = View { store: self.store, guard: &self.guard, now: self.now, stripe: self.writer.stripe };
             let Ok((found, _)) = view.find_visible(key, hash) else {
                 return Outcome::NotStored;
             };
@@ -220,11 +185,7 @@ impl Batch<'_> {
             if old_value.len() != old_len {
                 continue;
             }
-            let parts = if mode == Mode::Append {
-                [old_value, addition]
-            } else {
-                [addition, old_value]
-            };
+            let parts = if mode == Mode::Append { [old_value, addition] } else { [addition, old_value] };
             let body = match buffer {
                 None => Body::Inline(parts),
                 Some(mut buffer) => {
@@ -237,13 +198,7 @@ impl Batch<'_> {
             // Sealed from here on (R1): the new item keeps expiry and stamp, and loses the marks.
             let sealed = found.record.seal();
             let state = State::new(sealed.expiry(), sealed.stamp());
-            let draft = NewRecord {
-                key,
-                hash,
-                state,
-                flags: found.record.flags(),
-                cas: CasOf::New,
-            };
+            let draft = NewRecord { key, hash, state, flags: found.record.flags(), cas: CasOf::New };
             if publish(self.writer, view, Some(found), draft, body).is_ok() {
                 return Outcome::Stored;
             }
@@ -252,28 +207,14 @@ impl Batch<'_> {
 
     /// Replaces an item by a copy with another state and the same id. `None`: it has changed meanwhile, look again. Without memory for the copy
     /// the item stays as it is.
-    pub(super) fn rewrite(
-        &mut self,
-        key: &[u8],
-        hash: u64,
-        change: impl Fn(State) -> State,
-    ) -> Option<Location> {
+    pub(super) fn rewrite(&mut self, key: &[u8], hash: u64, change: impl Fn(State) -> State) -> Option<Location> {
         let (found, _) = self.view().find_visible(key, hash).ok()?;
         let location = found.hit.payload();
         let room = found.record.shape().bytes() + EXTRA_BYTES_MAX;
-        if self
-            .writer
-            .ensure_room(self.store, room, &mut self.guard)
-            .is_err()
-        {
+        if self.writer.ensure_room(self.store, room, &mut self.guard).is_err() {
             return Some(location);
         }
-        let view = View {
-            store: self.store,
-            guard: &self.guard,
-            now: self.now,
-            stripe: self.writer.stripe,
-        };
+        let view = View { store: self.store, guard: &self.guard, now: self.now, stripe: self.writer.stripe };
         let (found, _) = view.find_visible(key, hash).ok()?;
         if found.record.shape().bytes() + EXTRA_BYTES_MAX > room {
             return None;
@@ -287,12 +228,7 @@ impl Batch<'_> {
     ///
     /// # Errors
     /// [`StoreError::OutOfMemory`] if there is no room for the new record; the old number stays.
-    pub fn arith(
-        &mut self,
-        key: &[u8],
-        hash: u64,
-        delta: Delta,
-    ) -> Result<ArithOutcome, StoreError> {
+    pub fn arith(&mut self, key: &[u8], hash: u64, delta: Delta) -> Result<ArithOutcome, StoreError> {
         let (hits, misses) = match delta {
             Delta::Incr(_) => (Counter::IncrHits, Counter::IncrMisses),
             Delta::Decr(_) => (Counter::DecrHits, Counter::DecrMisses),
@@ -300,12 +236,7 @@ impl Batch<'_> {
         let mut room = key.len() + 2 * DIGITS_MAX + EXTRA_BYTES_MAX;
         loop {
             self.writer.ensure_room(self.store, room, &mut self.guard)?;
-            let view = View {
-                store: self.store,
-                guard: &self.guard,
-                now: self.now,
-                stripe: self.writer.stripe,
-            };
+            let view = View { store: self.store, guard: &self.guard, now: self.now, stripe: self.writer.stripe };
             let Ok((found, _)) = view.find_visible(key, hash) else {
                 view.count(misses);
                 return Ok(ArithOutcome::NotFound);
@@ -333,27 +264,9 @@ impl Batch<'_> {
             // Sealed from here on (R1). A result that fits keeps the marks, like memcached's change in place (protocol 3.1).
             let sealed = found.record.seal();
             let fresh = State::new(sealed.expiry(), sealed.stamp());
-            let state = if digits.len() <= old_value.len() {
-                fresh.with_marks_of(sealed)
-            } else {
-                fresh
-            };
-            let draft = NewRecord {
-                key,
-                hash,
-                state,
-                flags: found.record.flags(),
-                cas: CasOf::New,
-            };
-            if publish(
-                self.writer,
-                view,
-                Some(found),
-                draft,
-                Body::Inline([digits, &padding]),
-            )
-            .is_ok()
-            {
+            let state = if digits.len() <= old_value.len() { fresh.with_marks_of(sealed) } else { fresh };
+            let draft = NewRecord { key, hash, state, flags: found.record.flags(), cas: CasOf::New };
+            if publish(self.writer, view, Some(found), draft, Body::Inline([digits, &padding])).is_ok() {
                 view.count(hits);
                 return Ok(ArithOutcome::Value(number));
             }
@@ -392,49 +305,25 @@ fn publish<'a>(
     };
     let location = writer.next_location(store);
     let value_len = body.len();
-    let draft = |value| Draft {
-        state: new.state,
-        last_access_s: view.now_s(),
-        cas,
-        flags: new.flags,
-        key: new.key,
-        value,
-    };
+    let draft =
+        |value| Draft { state: new.state, last_access_s: view.now_s(), cas, flags: new.flags, key: new.key, value };
     let shape = |len| Shape::new(new.key.len(), new.flags != 0, cas.is_some(), len);
     // SAFETY: `ensure_room` left at least this much behind the tail of our own open segment.
-    let write = |shape, draft: &Draft<'_>| unsafe {
-        Record::write(store.log.address(location), shape, draft)
-    };
+    let write = |shape, draft: &Draft<'_>| unsafe { Record::write(store.log.address(location), shape, draft) };
     let (body, record) = match body {
-        Body::Inline(parts) => (
-            Body::Inline(parts),
-            write(shape(Some(value_len)), &draft(parts)),
-        ),
+        Body::Inline(parts) => (Body::Inline(parts), write(shape(Some(value_len)), &draft(parts))),
         Body::Large(value) => {
             // The record takes a reference of its own, given back below if it is not published (S4).
             let address = value.clone().into_address().to_ne_bytes();
-            (
-                Body::Large(value),
-                write(shape(None), &draft([&address, &[]])),
-            )
+            (Body::Large(value), write(shape(None), &draft([&address, &[]])))
         }
     };
-    writer.advance(
-        store,
-        record.shape().bytes(),
-        if record.is_large() { value_len } else { 0 },
-    );
-    let keys = ByKey {
-        store,
-        key: new.key,
-    };
+    writer.advance(store, record.shape().bytes(), if record.is_large() { value_len } else { 0 });
+    let keys = ByKey { store, key: new.key };
     let published = match old {
         Some(old) => store.table.replace(old.hit, location, &keys, guard).is_ok(),
         // T4: a claim that lost leaves its record behind as dead bytes; the next try writes another.
-        None => matches!(
-            store.table.insert(new.hash, location, &keys, guard),
-            Inserted::New
-        ),
+        None => matches!(store.table.insert(new.hash, location, &keys, guard), Inserted::New),
     };
     if !published {
         if record.is_large() {
@@ -448,10 +337,7 @@ fn publish<'a>(
         None => store.table.grow_step(&keys, guard),
     }
     let bytes = protocol_bytes(new.key.len(), new.flags, value_len, store.config.cas);
-    store
-        .counters
-        .cells
-        .add(view.stripe, BYTES_CELL, bytes as u64);
+    store.counters.cells.add(view.stripe, BYTES_CELL, bytes as u64);
     view.count(Counter::TotalItems);
     if old.is_none() && cas.is_none() && store.config.cas {
         mend_cas_order(writer, view, new, location);
@@ -475,15 +361,7 @@ fn mend_cas_order(writer: &mut Writer, view: View<'_>, new: NewRecord<'_>, locat
         && found.hit.payload() == location
         && writer.has_room(store, found.record.shape().bytes() + EXTRA_BYTES_MAX)
     {
-        let _ = copy_record(
-            writer,
-            view,
-            found,
-            new.key,
-            new.hash,
-            CasOf::New,
-            |state| state,
-        );
+        let _ = copy_record(writer, view, found, new.key, new.hash, CasOf::New, |state| state);
     }
 }
 
@@ -499,18 +377,10 @@ fn copy_record<'g>(
 ) -> Result<Location, Body<'g>> {
     let record = found.record;
     // SAFETY: found in the index under the view's guard (S4).
-    let shared = record
-        .is_large()
-        .then(|| unsafe { LargeValue::share(record.large_address()) });
+    let shared = record.is_large().then(|| unsafe { LargeValue::share(record.large_address()) });
     let body = shared.map_or_else(|| Body::Inline([record.inline_value(), &[]]), Body::Large);
     // Sealed from here on (R1). The stamp stays: the item is as old as it was.
-    let draft = NewRecord {
-        key,
-        hash,
-        state: change(record.seal()),
-        flags: record.flags(),
-        cas,
-    };
+    let draft = NewRecord { key, hash, state: change(record.seal()), flags: record.flags(), cas };
     publish(writer, view, Some(found), draft, body)
 }
 
@@ -538,16 +408,11 @@ fn parse_number(value: &[u8]) -> Option<u64> {
     let is_space = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n' | 0x0b | 0x0c | b'\r');
     let start = value.iter().position(|byte| !is_space(byte))?;
     let digits = value[start..].strip_prefix(b"+").unwrap_or(&value[start..]);
-    let end = digits
-        .iter()
-        .position(|byte| !byte.is_ascii_digit())
-        .unwrap_or(digits.len());
+    let end = digits.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(digits.len());
     if end == 0 || digits.get(end).is_some_and(|byte| !is_space(byte)) {
         return None;
     }
-    digits[..end].iter().try_fold(0_u64, |number, &digit| {
-        number.checked_mul(10)?.checked_add(u64::from(digit - b'0'))
-    })
+    digits[..end].iter().try_fold(0_u64, |number, &digit| number.checked_mul(10)?.checked_add(u64::from(digit - b'0')))
 }
 
 /// Writes a number in decimal, and answers the part of the buffer that it fills.
@@ -586,10 +451,7 @@ mod number_tests {
             assert_eq!(parse_number(value.as_bytes()), number, "{value:?}");
         }
         for number in [0, 9, 10, u64::MAX] {
-            assert_eq!(
-                format_number(number, &mut [0; 20]),
-                number.to_string().as_bytes()
-            );
+            assert_eq!(format_number(number, &mut [0; 20]), number.to_string().as_bytes());
         }
     }
 }

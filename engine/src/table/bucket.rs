@@ -25,10 +25,7 @@ const _: () = assert!(size_of::<Bucket>() == 64);
 impl Bucket {
     /// A bucket that a split will fill.
     pub(crate) fn unborn() -> Bucket {
-        Bucket {
-            slots: std::array::from_fn(|_| AtomicU64::new(UNBORN)),
-            link: AtomicU64::new(LINK_UNBORN),
-        }
+        Bucket { slots: std::array::from_fn(|_| AtomicU64::new(UNBORN)), link: AtomicU64::new(LINK_UNBORN) }
     }
 
     /// Sets every word of a bucket that nobody else can reach.
@@ -37,10 +34,7 @@ impl Bucket {
         for slot in &self.slots {
             slot.store(if born { EMPTY } else { UNBORN }, Ordering::Relaxed);
         }
-        self.link.store(
-            if born { LINK_NONE } else { LINK_UNBORN },
-            Ordering::Relaxed,
-        );
+        self.link.store(if born { LINK_NONE } else { LINK_UNBORN }, Ordering::Relaxed);
     }
 
     /// The next bucket of the chain.

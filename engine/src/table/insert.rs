@@ -3,8 +3,8 @@
 use super::bucket::{Bucket, LINK_NONE, SLOTS};
 use super::word::{EMPTY, Word};
 use super::{Hit, Keys, Table};
+use crate::sync::Guard;
 use crate::sync::{AtomicU64, Ordering};
-use crossbeam_epoch::Guard;
 
 /// How an insert ended.
 pub(crate) enum Inserted<'g> {
@@ -41,13 +41,7 @@ impl Table {
     ///
     /// May allocate an overflow bucket; never splits (see [`Table::grow_step`]) unless it meets a bucket that is being
     /// split. Lock-free.
-    pub(crate) fn insert<'g>(
-        &self,
-        hash: u64,
-        payload: u64,
-        keys: &impl Keys,
-        guard: &'g Guard,
-    ) -> Inserted<'g> {
+    pub(crate) fn insert<'g>(&self, hash: u64, payload: u64, keys: &impl Keys, guard: &'g Guard) -> Inserted<'g> {
         let claim = Word::live(hash, payload).pending();
         loop {
             let state = self.state();
@@ -67,10 +61,7 @@ impl Table {
             };
             // SeqCst: the claim comes before our scan in the one order that all claims and scans share (E3); its Release part
             // publishes the entry (E1). Failure is Relaxed: we scan again. A failure means that another thread changed the slot.
-            if slot
-                .compare_exchange(EMPTY, claim.0, Ordering::SeqCst, Ordering::Relaxed)
-                .is_err()
-            {
+            if slot.compare_exchange(EMPTY, claim.0, Ordering::SeqCst, Ordering::Relaxed).is_err() {
                 continue;
             }
             // loom models SeqCst accesses as acquire and release only; the fence is what the total order gives us.
@@ -125,16 +116,7 @@ impl Table {
         let fresh = self.overflow.take(true, guard);
         // Release: publishes the empty slots (E2). SeqCst besides, because the scan of a claim reads links in the same
         // total order (E3). Failure is Relaxed: the caller scans again (another thread appended, or froze the link).
-        if last
-            .link
-            .compare_exchange(
-                LINK_NONE,
-                fresh.address(),
-                Ordering::SeqCst,
-                Ordering::Relaxed,
-            )
-            .is_err()
-        {
+        if last.link.compare_exchange(LINK_NONE, fresh.address(), Ordering::SeqCst, Ordering::Relaxed).is_err() {
             self.overflow.retire(fresh, guard);
         }
     }
@@ -162,12 +144,7 @@ impl Table {
         } else if word.thawed() == claim.aborted() {
             // Ours to empty; nobody else leaves `aborted`. Release: nothing to publish, but the next claim of this slot
             // must not appear before our abort; a failure means that the slot was frozen, and stays so.
-            let _ = slot.compare_exchange(
-                claim.aborted().0,
-                EMPTY,
-                Ordering::Release,
-                Ordering::Relaxed,
-            );
+            let _ = slot.compare_exchange(claim.aborted().0, EMPTY, Ordering::Release, Ordering::Relaxed);
             Claim::Aborted
         } else {
             // Live, or changed by others after it was live: only live words are replaced or removed.
@@ -179,14 +156,7 @@ impl Table {
     ///
     /// Answers false if a frozen slot hindered the scan. Otherwise the word has been decided, by this call or another.
     /// Recursion goes to lower positions only. Each repetition on one slot means that another thread changed it.
-    fn commit(
-        &self,
-        root: &Bucket,
-        position: usize,
-        slot: &AtomicU64,
-        claim: Word,
-        keys: &impl Keys,
-    ) -> bool {
+    fn commit(&self, root: &Bucket, position: usize, slot: &AtomicU64, claim: Word, keys: &impl Keys) -> bool {
         let mut bucket = root;
         let mut base = 0;
         loop {
@@ -209,12 +179,7 @@ impl Table {
                     }
                     if !word.is_pending() {
                         // The key is there. Relaxed: the word says it all; a failure means that others decided.
-                        let _ = slot.compare_exchange(
-                            claim.0,
-                            claim.aborted().0,
-                            Ordering::Relaxed,
-                            Ordering::Relaxed,
-                        );
+                        let _ = slot.compare_exchange(claim.0, claim.aborted().0, Ordering::Relaxed, Ordering::Relaxed);
                         return true;
                     }
                     if base + i < position {
@@ -224,12 +189,7 @@ impl Table {
                         }
                     } else {
                         // We go first. Relaxed: as above; on failure we look again.
-                        let _ = other.compare_exchange(
-                            word.0,
-                            word.aborted().0,
-                            Ordering::Relaxed,
-                            Ordering::Relaxed,
-                        );
+                        let _ = other.compare_exchange(word.0, word.aborted().0, Ordering::Relaxed, Ordering::Relaxed);
                     }
                 }
             }
@@ -243,12 +203,7 @@ impl Table {
         }
         // Release: readers that see the live word see the entry, also if a helper publishes it: the helper has acquired the
         // claim, and an RMW continues its release sequence. Failure is Relaxed: others decided.
-        let _ = slot.compare_exchange(
-            claim.0,
-            claim.committed().0,
-            Ordering::AcqRel,
-            Ordering::Relaxed,
-        );
+        let _ = slot.compare_exchange(claim.0, claim.committed().0, Ordering::AcqRel, Ordering::Relaxed);
         // Relaxed: if the exchange failed because the slot was frozen, the caller helps with the split.
         Word(slot.load(Ordering::Relaxed)).thawed() != claim
     }

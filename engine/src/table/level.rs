@@ -48,14 +48,9 @@ mod imp {
         pub(crate) fn reserve(count: usize) -> Arc<LevelMemory> {
             let layout = Self::layout(count);
             let buckets = if layout.size() >= MAPPED_BYTES_MIN {
-                let (protection, flags) = (
-                    ProtFlags::READ | ProtFlags::WRITE,
-                    MapFlags::PRIVATE | MapFlags::NORESERVE,
-                );
+                let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE | MapFlags::NORESERVE);
                 // SAFETY: a fresh anonymous mapping at an address of the system's choice.
-                let mapped = unsafe {
-                    mmap_anonymous(std::ptr::null_mut(), layout.size(), protection, flags)
-                };
+                let mapped = unsafe { mmap_anonymous(std::ptr::null_mut(), layout.size(), protection, flags) };
                 mapped.expect("the system maps memory for the index").cast()
             } else {
                 // SAFETY: the layout is not empty: a level has at least two buckets.
@@ -73,15 +68,11 @@ mod imp {
         /// # Safety
         /// Nobody reaches these buckets any more, and they are whole pages.
         pub(crate) unsafe fn release(&self, from: usize, to: usize) {
-            debug_assert!(
-                from <= to && to <= self.count,
-                "T6: only buckets of this level are given back"
-            );
+            debug_assert!(from <= to && to <= self.count, "T6: only buckets of this level are given back");
             if self.is_mapped() {
                 let bytes = (to - from) * size_of::<Bucket>();
                 // SAFETY: the range lies inside the mapping.
-                let advised =
-                    unsafe { madvise(self.buckets.add(from).cast(), bytes, Advice::LinuxDontNeed) };
+                let advised = unsafe { madvise(self.buckets.add(from).cast(), bytes, Advice::LinuxDontNeed) };
                 debug_assert!(advised.is_ok());
             }
         }
@@ -110,10 +101,7 @@ mod imp {
     impl LevelMemory {
         pub(crate) fn reserve(count: usize) -> Arc<LevelMemory> {
             let buckets: Box<[Bucket]> = (0..count).map(|_| Bucket::unborn()).collect();
-            Arc::new(LevelMemory {
-                buckets: Box::into_raw(buckets).cast(),
-                count,
-            })
+            Arc::new(LevelMemory { buckets: Box::into_raw(buckets).cast(), count })
         }
 
         pub(crate) unsafe fn release(&self, _from: usize, _to: usize) {}
@@ -122,9 +110,7 @@ mod imp {
     impl Drop for LevelMemory {
         fn drop(&mut self) {
             // SAFETY: made by `reserve` from a box of this length.
-            drop(unsafe {
-                Box::from_raw(std::ptr::slice_from_raw_parts_mut(self.buckets, self.count))
-            });
+            drop(unsafe { Box::from_raw(std::ptr::slice_from_raw_parts_mut(self.buckets, self.count)) });
         }
     }
 }

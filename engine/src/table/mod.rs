@@ -81,9 +81,9 @@ mod tests;
 mod word;
 
 use crate::counter::SignedCount;
+use crate::sync::Guard;
 use crate::sync::{AtomicPtr, AtomicU64, Ordering};
 use bucket::Bucket;
-use crossbeam_epoch::Guard;
 use crossbeam_utils::CachePadded;
 use level::LevelMemory;
 use pool::OverflowPool;
@@ -185,10 +185,8 @@ impl Table {
             // SAFETY: `i` is below the count that was reserved.
             unsafe { &*memory.buckets().add(i) }.reset(true);
         }
-        let levels: [AtomicPtr<Bucket>; LEVELS] =
-            std::array::from_fn(|_| AtomicPtr::new(std::ptr::null_mut()));
-        let owners: [AtomicPtr<LevelMemory>; LEVELS] =
-            std::array::from_fn(|_| AtomicPtr::new(std::ptr::null_mut()));
+        let levels: [AtomicPtr<Bucket>; LEVELS] = std::array::from_fn(|_| AtomicPtr::new(std::ptr::null_mut()));
+        let owners: [AtomicPtr<LevelMemory>; LEVELS] = std::array::from_fn(|_| AtomicPtr::new(std::ptr::null_mut()));
         // Relaxed: the table is not shared yet.
         levels[level as usize].store(memory.buckets(), Ordering::Relaxed);
         owners[level as usize].store(Arc::into_raw(memory).cast_mut(), Ordering::Relaxed);
@@ -255,12 +253,7 @@ impl Table {
     /// Finds the live entry of a key. Cost: one cache line of the index (two for about one entry in ten) and what
     /// `is_match` reads. Lock-free; it repeats only when a split was completed in between.
     #[inline]
-    pub(crate) fn find<'g>(
-        &self,
-        hash: u64,
-        keys: &impl Keys,
-        guard: &'g Guard,
-    ) -> Option<Hit<'g>> {
+    pub(crate) fn find<'g>(&self, hash: u64, keys: &impl Keys, guard: &'g Guard) -> Option<Hit<'g>> {
         'again: loop {
             let state = self.state();
             let mut bucket = self.root(state, hash, guard);
@@ -288,45 +281,24 @@ impl Table {
 
     /// Puts another payload in the place of a found entry. Release publishes what is behind it.
     #[inline]
-    pub(crate) fn replace(
-        &self,
-        hit: Hit<'_>,
-        payload: u64,
-        keys: &impl Keys,
-        guard: &Guard,
-    ) -> Result<(), Changed> {
+    pub(crate) fn replace(&self, hit: Hit<'_>, payload: u64, keys: &impl Keys, guard: &Guard) -> Result<(), Changed> {
         self.exchange(hit, hit.word.with_payload(payload).0, keys, guard)
     }
 
     /// Takes a found entry out.
     #[inline]
-    pub(crate) fn remove(
-        &self,
-        hit: Hit<'_>,
-        keys: &impl Keys,
-        guard: &Guard,
-    ) -> Result<(), Changed> {
+    pub(crate) fn remove(&self, hit: Hit<'_>, keys: &impl Keys, guard: &Guard) -> Result<(), Changed> {
         self.exchange(hit, EMPTY, keys, guard)?;
         self.entries.add(-1);
         Ok(())
     }
 
     #[inline]
-    fn exchange(
-        &self,
-        hit: Hit<'_>,
-        new: u64,
-        keys: &impl Keys,
-        guard: &Guard,
-    ) -> Result<(), Changed> {
+    fn exchange(&self, hit: Hit<'_>, new: u64, keys: &impl Keys, guard: &Guard) -> Result<(), Changed> {
         if !hit.word.is_frozen() {
             // Release: publishes the entry behind a new payload (E1). Failure is Relaxed: the caller finds again.
             // An equal word is the same entry: its payload cannot be used again while our guard lives (T6).
-            if hit
-                .slot
-                .compare_exchange(hit.word.0, new, Ordering::AcqRel, Ordering::Relaxed)
-                .is_ok()
-            {
+            if hit.slot.compare_exchange(hit.word.0, new, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
                 return Ok(());
             }
             // Relaxed: only the frozen mark is looked at.
@@ -363,12 +335,7 @@ impl Table {
     /// Visits the live entries of one bucket and says where the next bucket begins in hash order (`None`: that was the
     /// last). Called in a loop from 0 it visits each key that is there throughout exactly once, whatever grows meanwhile:
     /// a bucket's range of hashes never changes, only its subdivision does.
-    pub(crate) fn visit_bucket<'g>(
-        &self,
-        from: u64,
-        _guard: &'g Guard,
-        found: &mut Vec<Hit<'g>>,
-    ) -> Option<u64> {
+    pub(crate) fn visit_bucket<'g>(&self, from: u64, _guard: &'g Guard, found: &mut Vec<Hit<'g>>) -> Option<u64> {
         'again: loop {
             found.clear();
             let state = self.state();
@@ -409,22 +376,10 @@ impl Table {
             total += found.len();
             for (i, hit) in found.iter().enumerate() {
                 let own = keys.hash_of(hit.payload());
-                assert_eq!(
-                    own >> (64 - level),
-                    index,
-                    "T3: an entry lies in the bucket of its hash"
-                );
+                assert_eq!(own >> (64 - level), index, "T3: an entry lies in the bucket of its hash");
                 assert!(hit.word.is_live_with_tag(own), "T0: the tag is the hash's");
-                assert!(
-                    !hit.word.is_frozen(),
-                    "T1: at rest only split buckets are frozen"
-                );
-                assert!(
-                    found[..i]
-                        .iter()
-                        .all(|other| other.payload() != hit.payload()),
-                    "T2: a payload is there once"
-                );
+                assert!(!hit.word.is_frozen(), "T1: at rest only split buckets are frozen");
+                assert!(found[..i].iter().all(|other| other.payload() != hit.payload()), "T2: a payload is there once");
             }
         }
         assert_eq!(total, self.len(), "the count is exact at rest");

@@ -1,12 +1,12 @@
 //! Every interleaving of two or three threads on a tiny table, by loom: two slots a bucket, two buckets at the start.
 //!
 //! Run with `RUSTFLAGS="--cfg crossbeam_loom" cargo test -p memkv-engine --lib --release models`. Entries are heap
-//! cells that the model checker tracks, so that a payload read before it was written, or after it was freed, is found.
+//! cells that the model checker tracks, so that a payload read before it was written is found. (Reclamation: `log/models.rs`.)
 //! Preemptions are bounded (two or three per execution, `LOOM_MAX_PREEMPTIONS` overrides): loom then covers every
 //! schedule with that many forced switches.
 
 use super::*;
-use crossbeam_epoch::{Guard, pin};
+use crate::sync::Guard;
 use loom::cell::UnsafeCell;
 use loom::thread;
 
@@ -17,11 +17,7 @@ struct Entry {
 }
 
 fn entry(hash: u64, value: u64) -> u64 {
-    Box::into_raw(Box::new(Entry {
-        hash,
-        value: UnsafeCell::new(value),
-    })) as u64
-        >> 3
+    Box::into_raw(Box::new(Entry { hash, value: UnsafeCell::new(value) })) as u64 >> 3
 }
 
 fn read(payload: u64) -> (u64, u64) {
@@ -29,15 +25,6 @@ fn read(payload: u64) -> (u64, u64) {
     let entry = unsafe { &*((payload << 3) as *const Entry) };
     // SAFETY: written before it was published; loom checks that claim.
     (entry.hash, entry.value.with(|value| unsafe { *value }))
-}
-
-fn free(payload: u64, guard: &Guard) {
-    guard.defer(move || {
-        // SAFETY: unreachable since before this closure was deferred.
-        let entry = unsafe { Box::from_raw((payload << 3) as *mut Entry) };
-        // SAFETY: nobody reads it any more; loom checks that claim.
-        entry.value.with_mut(|value| unsafe { *value = u64::MAX });
-    });
 }
 
 struct ByHash(u64);
@@ -52,8 +39,7 @@ impl Keys for ByHash {
     }
 }
 
-/// The table, and the guard that a thread holds throughout: pinning is crossbeam's own business, and its steps would
-/// multiply the schedules.
+/// The table, and a guard that frees nothing: what these models prove does not depend on when memory goes.
 type At<'a> = (&'a Table, &'a Guard);
 
 fn insert((table, guard): At<'_>, hash: u64, value: u64) -> bool {
@@ -62,11 +48,10 @@ fn insert((table, guard): At<'_>, hash: u64, value: u64) -> bool {
         match table.insert(hash, payload, &ByHash(hash), guard) {
             Inserted::New => return true,
             Inserted::Exists(_) => {
-                free(payload, guard);
                 return false;
             }
             // T4: a fresh payload the next time.
-            Inserted::Retry => free(payload, guard),
+            Inserted::Retry => {}
         }
     }
 }
@@ -75,10 +60,8 @@ fn update((table, guard): At<'_>, hash: u64, value: u64) -> bool {
     while let Some(hit) = table.find(hash, &ByHash(hash), guard) {
         let payload = entry(hash, value);
         if table.replace(hit, payload, &ByHash(hash), guard).is_ok() {
-            free(hit.payload(), guard);
             return true;
         }
-        free(payload, guard);
     }
     false
 }
@@ -86,7 +69,6 @@ fn update((table, guard): At<'_>, hash: u64, value: u64) -> bool {
 fn remove((table, guard): At<'_>, hash: u64) -> bool {
     while let Some(hit) = table.find(hash, &ByHash(hash), guard) {
         if table.remove(hit, &ByHash(hash), guard).is_ok() {
-            free(hit.payload(), guard);
             return true;
         }
     }
@@ -94,9 +76,7 @@ fn remove((table, guard): At<'_>, hash: u64) -> bool {
 }
 
 fn get((table, guard): At<'_>, hash: u64) -> Option<u64> {
-    table
-        .find(hash, &ByHash(hash), guard)
-        .map(|hit| read(hit.payload()).1)
+    table.find(hash, &ByHash(hash), guard).map(|hit| read(hit.payload()).1)
 }
 
 fn split((table, guard): At<'_>) {
@@ -122,10 +102,10 @@ fn pair(
 ) {
     check(2, move || {
         let table = table();
-        let guard = pin();
+        let guard = Guard::NeverFree;
         prepare((&table, &guard));
         let other = Arc::clone(&table);
-        let thread = thread::spawn(move || left((&other, &pin())));
+        let thread = thread::spawn(move || left((&other, &Guard::NeverFree)));
         let right = right((&table, &guard));
         let left = thread.join().expect("no panic");
         check_outcome((&table, &guard), left, right);
@@ -187,9 +167,7 @@ fn t2_insert_insert_with_overflow() {
         |table| insert(table, K, 2),
         |table, left, right| {
             assert!(left != right, "exactly one insert wins");
-            assert!(
-                get(table, K).is_some() && get(table, L) == Some(8) && get(table, L | 1) == Some(9)
-            );
+            assert!(get(table, K).is_some() && get(table, L) == Some(8) && get(table, L | 1) == Some(9));
         },
     );
 }
@@ -321,10 +299,7 @@ fn split_split() {
         split_and_true,
         split_and_true,
         |table, _, _| {
-            assert_eq!(
-                (get(table, K), get(table, L), get(table, L | 1)),
-                (Some(1), Some(9), Some(7))
-            );
+            assert_eq!((get(table, K), get(table, L), get(table, L | 1)), (Some(1), Some(9), Some(7)));
         },
     );
 }
@@ -336,9 +311,9 @@ fn t2_insert_insert_split() {
         let table = table();
         let threads = [1, 2].map(|value| {
             let table = Arc::clone(&table);
-            thread::spawn(move || insert((&table, &pin()), K, value))
+            thread::spawn(move || insert((&table, &Guard::NeverFree), K, value))
         });
-        let guard = pin();
+        let guard = Guard::NeverFree;
         split((&table, &guard));
         let won = threads.map(|thread| thread.join().expect("no panic"));
         assert!(won[0] != won[1], "exactly one insert wins");

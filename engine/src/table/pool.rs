@@ -5,8 +5,8 @@
 //! still pinned: no ABA (T5). Slabs are freed with the pool.
 
 use super::bucket::Bucket;
+use crate::sync::Guard;
 use crate::sync::{AtomicPtr, AtomicU64, Ordering};
-use crossbeam_epoch::Guard;
 use std::sync::Arc;
 
 /// Buckets in a slab: one 4 KiB page.
@@ -62,10 +62,7 @@ impl OverflowPool {
             let next = bucket.link.load(Ordering::Relaxed);
             // Acquire on success and failure: we go on to read the node we got. The loop ends because a failure means that
             // another thread popped or pushed.
-            match self
-                .free
-                .compare_exchange_weak(head, next, Ordering::Acquire, Ordering::Acquire)
-            {
+            match self.free.compare_exchange_weak(head, next, Ordering::Acquire, Ordering::Acquire) {
                 Ok(_) => return Some(bucket),
                 Err(now) => head = now,
             }
@@ -76,32 +73,21 @@ impl OverflowPool {
     #[cold]
     fn grow<'g>(&self) -> &'g Bucket {
         let buckets: Box<[Bucket]> = (0..SLAB_BUCKETS).map(|_| Bucket::unborn()).collect();
-        let slab = Box::into_raw(Box::new(Slab {
-            buckets,
-            next: std::ptr::null_mut(),
-        }));
+        let slab = Box::into_raw(Box::new(Slab { buckets, next: std::ptr::null_mut() }));
         // Relaxed: a figure.
-        self.bytes.fetch_add(
-            (SLAB_BUCKETS * size_of::<Bucket>()) as u64,
-            Ordering::Relaxed,
-        );
+        self.bytes.fetch_add((SLAB_BUCKETS * size_of::<Bucket>()) as u64, Ordering::Relaxed);
         let mut head = self.slabs.load(Ordering::Relaxed);
         loop {
             // SAFETY: the slab is ours until the exchange below publishes it.
             unsafe { (*slab).next = head };
             // Release: `drop` walks the list. Nobody follows it before (drop has exclusive access).
-            match self
-                .slabs
-                .compare_exchange_weak(head, slab, Ordering::Release, Ordering::Relaxed)
-            {
+            match self.slabs.compare_exchange_weak(head, slab, Ordering::Release, Ordering::Relaxed) {
                 Ok(_) => break,
                 Err(now) => head = now,
             }
         }
         // SAFETY: published slabs are never freed before `drop`.
-        let (first, rest) = unsafe { &(*slab).buckets }
-            .split_first()
-            .expect("a slab has buckets");
+        let (first, rest) = unsafe { &(*slab).buckets }.split_first().expect("a slab has buckets");
         for bucket in rest {
             self.push(bucket);
         }
@@ -113,12 +99,7 @@ impl OverflowPool {
         loop {
             bucket.link.store(head, Ordering::Relaxed);
             // Release: publishes the link just written to `pop` (E5).
-            match self.free.compare_exchange_weak(
-                head,
-                bucket.address(),
-                Ordering::Release,
-                Ordering::Relaxed,
-            ) {
+            match self.free.compare_exchange_weak(head, bucket.address(), Ordering::Release, Ordering::Relaxed) {
                 Ok(_) => return,
                 Err(now) => head = now,
             }

@@ -8,8 +8,8 @@ use super::bucket::{Bucket, LINK_NONE, SLOTS};
 use super::level::LevelMemory;
 use super::word::{EMPTY, UNBORN, Word};
 use super::{Keys, LEVELS, State, Table};
+use crate::sync::Guard;
 use crate::sync::{AtomicU64, Ordering};
-use crossbeam_epoch::Guard;
 use std::sync::Arc;
 
 /// Buckets behind the split front that are given back at a time: 64 KiB.
@@ -28,12 +28,7 @@ impl<'t> Filler<'t> {
         if self.slot == SLOTS {
             let next = self.table.overflow.take(false, guard);
             // Release: the unborn slots. Acquire on failure: the bucket another helper hung there (E2).
-            match self.bucket.link.compare_exchange(
-                UNBORN,
-                next.address(),
-                Ordering::AcqRel,
-                Ordering::Acquire,
-            ) {
+            match self.bucket.link.compare_exchange(UNBORN, next.address(), Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => self.bucket = next,
                 Err(link) => {
                     self.table.overflow.retire(next, guard);
@@ -109,16 +104,9 @@ impl Table {
             return;
         }
         let parent = self.bucket(level, index);
-        let children: [&Bucket; 2] = [
-            self.bucket(level + 1, 2 * index),
-            self.bucket(level + 1, 2 * index + 1),
-        ];
+        let children: [&Bucket; 2] = [self.bucket(level + 1, 2 * index), self.bucket(level + 1, 2 * index + 1)];
         freeze_chain(parent);
-        let mut fillers = children.map(|bucket| Filler {
-            table: self,
-            bucket,
-            slot: 0,
-        });
+        let mut fillers = children.map(|bucket| Filler { table: self, bucket, slot: 0 });
         let split_bit = 63 - level;
         let mut bucket = parent;
         loop {
@@ -126,9 +114,8 @@ impl Table {
                 // Acquire: as in `freeze`.
                 let word = Word(slot.load(Ordering::Acquire));
                 if word.is_live() {
-                    let upper = word
-                        .hash_bit(split_bit)
-                        .unwrap_or_else(|| keys.hash_of(word.payload()) >> split_bit & 1 == 1);
+                    let upper =
+                        word.hash_bit(split_bit).unwrap_or_else(|| keys.hash_of(word.payload()) >> split_bit & 1 == 1);
                     fillers[usize::from(upper)].put(word.thawed(), guard);
                 }
             }
@@ -140,11 +127,7 @@ impl Table {
         }
         fillers.into_iter().for_each(Filler::finish);
         // Release: publishes the children (E4). Failure is Relaxed: another helper has moved the state on, and our work with it.
-        if self
-            .state
-            .compare_exchange(state.0, state.next().0, Ordering::AcqRel, Ordering::Relaxed)
-            .is_ok()
-        {
+        if self.state.compare_exchange(state.0, state.next().0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
             self.retire_parent(state, parent, guard);
         }
     }

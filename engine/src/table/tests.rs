@@ -1,7 +1,7 @@
 //! The table against `std`'s map, by one thread and by several.
 
 use super::*;
-use crossbeam_epoch::{Guard, pin};
+use crate::sync::{Guard, pin};
 use std::collections::HashMap;
 use std::sync::Barrier;
 
@@ -40,10 +40,7 @@ fn set(table: &Table, key: u64, version: u64, hash: fn(u64) -> u64, guard: &Guar
             }
             continue;
         }
-        if matches!(
-            table.insert(hash(key), payload, &keys, guard),
-            Inserted::New
-        ) {
+        if matches!(table.insert(hash(key), payload, &keys, guard), Inserted::New) {
             table.grow_step(&keys, guard);
             return true;
         }
@@ -51,9 +48,7 @@ fn set(table: &Table, key: u64, version: u64, hash: fn(u64) -> u64, guard: &Guar
 }
 
 fn get(table: &Table, key: u64, hash: fn(u64) -> u64, guard: &Guard) -> Option<u64> {
-    table
-        .find(hash(key), &Fixed { key, hash }, guard)
-        .map(|hit| hit.payload() & 0xff)
+    table.find(hash(key), &Fixed { key, hash }, guard).map(|hit| hit.payload() & 0xff)
 }
 
 fn remove(table: &Table, key: u64, hash: fn(u64) -> u64, guard: &Guard) -> bool {
@@ -73,21 +68,13 @@ fn against_model() {
         let mut model = HashMap::new();
         let mut random = 1_u64;
         for _ in 0..60_000 {
-            random = random
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1);
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             let key = 1 + (random >> 33) % 700;
             let version = random >> 20 & 0x7f;
             let guard = pin();
             match random >> 60 {
-                0..6 => assert_eq!(
-                    set(&table, key, version, hash, &guard),
-                    model.insert(key, version).is_none()
-                ),
-                6..10 => assert_eq!(
-                    remove(&table, key, hash, &guard),
-                    model.remove(&key).is_some()
-                ),
+                0..6 => assert_eq!(set(&table, key, version, hash, &guard), model.insert(key, version).is_none()),
+                6..10 => assert_eq!(remove(&table, key, hash, &guard), model.remove(&key).is_some()),
                 _ => assert_eq!(get(&table, key, hash, &guard), model.get(&key).copied()),
             }
         }
@@ -104,18 +91,9 @@ fn growth_keeps_the_load_and_gives_old_levels_back() {
         assert!(set(&table, key, 0, spread, &pin()));
     }
     let per_entry = table.bytes() as f64 / entries as f64;
-    assert!(
-        (10.0..16.0).contains(&per_entry),
-        "{per_entry} bytes of index per entry"
-    );
+    assert!((10.0..16.0).contains(&per_entry), "{per_entry} bytes of index per entry");
     let guard = pin();
-    table.validate(
-        &Fixed {
-            key: 0,
-            hash: spread,
-        },
-        &guard,
-    );
+    table.validate(&Fixed { key: 0, hash: spread }, &guard);
     for key in 1..=entries {
         assert_eq!(get(&table, key, spread, &guard), Some(0));
     }
@@ -139,9 +117,7 @@ fn counted_outcomes_under_contention() {
                         let mut random = thread + 1;
                         let mut balance = 0;
                         for round in 0..ROUNDS {
-                            random = random
-                                .wrapping_mul(6_364_136_223_846_793_005)
-                                .wrapping_add(thread);
+                            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(thread);
                             let key = 1 + (random >> 33) % (KEYS.min(10 + round / 8));
                             let guard = pin();
                             if random >> 62 != 0 {
@@ -154,16 +130,9 @@ fn counted_outcomes_under_contention() {
                     })
                 })
                 .collect();
-            threads
-                .into_iter()
-                .map(|thread| thread.join().expect("no thread panics"))
-                .sum()
+            threads.into_iter().map(|thread| thread.join().expect("no thread panics")).sum()
         });
-        assert_eq!(
-            balance,
-            table.len() as i64,
-            "inserts won less removes won are the entries"
-        );
+        assert_eq!(balance, table.len() as i64, "inserts won less removes won are the entries");
         table.validate(&Fixed { key: 0, hash }, &pin());
     }
 }
@@ -180,10 +149,7 @@ fn t2_one_key_is_never_there_twice() {
                     let mut balance = 0;
                     for round in 0..30_000_u64 {
                         let guard = pin();
-                        let keys = Fixed {
-                            key: 5,
-                            hash: spread,
-                        };
+                        let keys = Fixed { key: 5, hash: spread };
                         // T4: each payload is claimed once.
                         let payload = 5 << 8 | (thread * 85 + round % 85);
                         match table.insert(spread(5), payload, &keys, &guard) {
@@ -198,10 +164,7 @@ fn t2_one_key_is_never_there_twice() {
                 })
             })
             .collect();
-        threads
-            .into_iter()
-            .map(|thread| thread.join().expect("no thread panics"))
-            .sum()
+        threads.into_iter().map(|thread| thread.join().expect("no thread panics")).sum()
     });
     assert_eq!(balance, table.len() as i64);
     let (guard, mut found) = (pin(), Vec::new());

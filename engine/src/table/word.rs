@@ -30,8 +30,7 @@ const PAYLOAD_MASK: u64 = !(TAG_MASK | MARKS);
 pub(crate) const PAYLOAD_BITS: u32 = TAG_SHIFT - MARK_BITS;
 
 // The fields tile the word.
-const _: () =
-    assert!(TAG_MASK ^ PAYLOAD_MASK ^ MARKS == !0 && PAYLOAD_MASK.count_ones() == PAYLOAD_BITS);
+const _: () = assert!(TAG_MASK ^ PAYLOAD_MASK ^ MARKS == !0 && PAYLOAD_MASK.count_ones() == PAYLOAD_BITS);
 
 /// A slot that no split has filled yet; only buckets that are not reachable by readers hold it.
 pub(crate) const UNBORN: u64 = 0;
@@ -46,10 +45,7 @@ impl Word {
     /// The live word for an entry.
     #[inline]
     pub(crate) fn live(hash: u64, payload: u64) -> Word {
-        debug_assert!(
-            payload != 0 && payload >> PAYLOAD_BITS == 0,
-            "T0: a payload is 1..2^45"
-        );
+        debug_assert!(payload != 0 && payload >> PAYLOAD_BITS == 0, "T0: a payload is 1..2^45");
         Word(Self::tag_of(hash) | payload << MARK_BITS)
     }
 
@@ -67,10 +63,7 @@ impl Word {
     /// The same entry lying elsewhere.
     #[inline]
     pub(crate) fn with_payload(self, payload: u64) -> Word {
-        debug_assert!(
-            payload != 0 && payload >> PAYLOAD_BITS == 0,
-            "T0: a payload is 1..2^45"
-        );
+        debug_assert!(payload != 0 && payload >> PAYLOAD_BITS == 0, "T0: a payload is 1..2^45");
         Word(self.0 & TAG_MASK | payload << MARK_BITS)
     }
 
@@ -136,9 +129,7 @@ impl Word {
     #[inline]
     pub(crate) fn hash_bit(self, bit: u32) -> Option<bool> {
         let position = (bit + TAG_SHIFT).checked_sub(TAG_LOWEST_HASH_BIT)?;
-        (TAG_SHIFT..64)
-            .contains(&position)
-            .then(|| self.0 >> position & 1 == 1)
+        (TAG_SHIFT..64).contains(&position).then(|| self.0 >> position & 1 == 1)
     }
 }
 
@@ -148,11 +139,7 @@ mod tests {
 
     #[test]
     fn word_round_trip() {
-        for (hash, payload) in [
-            (0, 1),
-            (!0, (1 << PAYLOAD_BITS) - 1),
-            (0x1234_5678_9abc_def0, 0x1fff_0000_1111),
-        ] {
+        for (hash, payload) in [(0, 1), (!0, (1 << PAYLOAD_BITS) - 1), (0x1234_5678_9abc_def0, 0x1fff_0000_1111)] {
             let word = Word::live(hash, payload);
             assert_eq!(word.payload(), payload);
             assert!(word.is_live() && word.is_live_with_tag(hash) && !word.is_frozen());
@@ -181,11 +168,7 @@ mod tests {
             let bit = 63 - level;
             for hash in [0, !0, 1 << bit, !(1 << bit)] {
                 let known = Word::live(hash, 1).hash_bit(bit);
-                assert_eq!(
-                    known,
-                    (16..32).contains(&level).then_some(hash >> bit & 1 == 1),
-                    "level {level}"
-                );
+                assert_eq!(known, (16..32).contains(&level).then_some(hash >> bit & 1 == 1), "level {level}");
             }
         }
     }

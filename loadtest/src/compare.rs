@@ -1,0 +1,440 @@
+//! `compare`: two servers, the same requests, alternating short slices.
+//!
+//! Shared machines drift by a factor of two within a minute, so absolute times mean little. What holds is the ratio of two
+//! slices measured one right after the other. Each workload runs A B A B...; the first slice of each is dropped, and the
+//! ratios of the pairs are summarised by their median. Server and client share one core by default: then exactly one of them
+//! runs at any time, and the server's own CPU time per request is the steadiest figure of all.
+
+use crate::cpu::{self, Pinned};
+use crate::error::{EXIT_OK, EXIT_WRONG_ANSWERS, Error};
+use crate::fleet::{Books, Driven, Fleet, Pace, Shape};
+use crate::popularity::Popularity;
+use crate::process::{Server, ServerCommand};
+use crate::progress::{Goal, Progress};
+use crate::record::{LiveTotals, Record};
+use crate::run::run_mark;
+use crate::spread::Spread;
+use crate::units::short;
+use crate::worker::Ended;
+use crate::workload::{Draws, Items, Mix};
+use clap::ValueEnum;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+/// A checked `compare`.
+#[derive(Clone, Debug)]
+pub struct ComparePlan {
+    /// The server to compare with.
+    pub a: ServerCommand,
+    /// The server that is compared.
+    pub b: ServerCommand,
+    /// Threads and connections to each server.
+    pub shape: Shape,
+    /// Names and sizes.
+    pub items: Arc<Items>,
+    /// Number of keys, all of them written first.
+    pub keys: u64,
+    /// What is measured.
+    pub workloads: Vec<Named>,
+    /// Measured slices of each server.
+    pub slices: usize,
+    /// Length of a slice.
+    pub slice: Duration,
+    /// Core of the servers.
+    pub server_cpu: Option<usize>,
+    /// Core of the client.
+    pub client_cpu: Option<usize>,
+    /// How long a server may say nothing.
+    pub patience: Duration,
+    /// Where random choices begin.
+    pub seed: u64,
+    /// The requests in words.
+    pub description: String,
+}
+
+/// A workload with a name.
+#[derive(Clone, Debug)]
+pub struct Named {
+    /// What the report calls it.
+    pub name: String,
+    /// Proportions and popularity.
+    pub mix: Arc<Mix>,
+    /// Requests sent together on one connection.
+    pub depth: usize,
+}
+
+/// Named sets of workloads.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum Suite {
+    /// get, set, both pipelined 16 deep, and gets of 100 keys
+    Foundation,
+}
+
+impl Suite {
+    /// The suite's workloads over keys of this popularity.
+    pub fn workloads(self, popularity: &Popularity) -> Vec<Named> {
+        let named = |name: &str, get_share, multiget_keys, depth| Named {
+            name: name.into(),
+            mix: Arc::new(Mix { get_share, multiget_keys, popularity: popularity.clone() }),
+            depth,
+        };
+        match self {
+            Self::Foundation => vec![
+                named("get", 1.0, 1, 1),
+                named("set", 0.0, 1, 1),
+                named("set x16", 0.0, 1, 16),
+                named("get x16", 1.0, 1, 16),
+                named("get of 100 keys", 1.0, 100, 1),
+            ],
+        }
+    }
+}
+
+/// One measured slice of one server.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Slice {
+    /// Requests answered per second.
+    pub requests_per_s: f64,
+    /// The server's CPU time per request.
+    pub server_cpu_ns: f64,
+    /// The client's CPU time per request.
+    pub client_cpu_ns: f64,
+}
+
+/// All slices of one server under one workload.
+#[derive(Clone, Debug, Serialize)]
+pub struct Side {
+    /// The slices in the order they ran.
+    pub slices: Vec<Slice>,
+    /// Requests per second.
+    pub requests_per_s: Spread,
+    /// The server's CPU time per request.
+    pub server_cpu_ns: Spread,
+    /// The client's CPU time per request.
+    pub client_cpu_ns: Spread,
+    /// Hits among the keys asked for.
+    pub hit_ratio: Option<f64>,
+    /// Errors by kind.
+    pub errors: BTreeMap<&'static str, u64>,
+    /// Answers among the errors that no correct server gives.
+    pub wrong_answers: u64,
+}
+
+/// Two servers under one workload.
+#[derive(Clone, Debug, Serialize)]
+pub struct Comparison {
+    /// Name of the workload.
+    pub workload: String,
+    /// Keys of one request, on average.
+    pub keys_per_request: f64,
+    /// The server to compare with.
+    pub a: Side,
+    /// The server that is compared.
+    pub b: Side,
+    /// B's CPU time per request divided by A's, over the pairs of slices.
+    pub cpu_ratio: Spread,
+    /// B's throughput divided by A's, over the pairs of slices.
+    pub throughput_ratio: Spread,
+}
+
+/// What a `compare` found.
+#[derive(Clone, Debug, Serialize)]
+pub struct CompareReport {
+    /// Command of the server to compare with.
+    pub a: String,
+    /// Command of the server that is compared.
+    pub b: String,
+    /// Names and sizes, in words.
+    pub items: String,
+    /// Connections to each server.
+    pub connections: usize,
+    /// Client threads.
+    pub threads: usize,
+    /// Core of the servers.
+    pub server_cpu: Option<usize>,
+    /// Core of the client.
+    pub client_cpu: Option<usize>,
+    /// Length of a slice in seconds.
+    pub slice_seconds: f64,
+    /// One for each workload.
+    pub comparisons: Vec<Comparison>,
+}
+
+/// A server with its connections.
+struct Contestant {
+    /// Declared before the process, so that connections close before the server is told to end.
+    fleet: Fleet,
+    server: Server,
+}
+
+/// Carries out a `compare`. Both servers are ended in any case.
+///
+/// # Errors
+/// When a server does not start, goes away or stalls, when the user interrupts, or when the system fails.
+pub fn compare(plan: &ComparePlan, quiet: bool, stop: &AtomicBool) -> Result<CompareReport, Error> {
+    let mut a = contestant(plan, &plan.a, "A", quiet, stop)?;
+    let mut b = contestant(plan, &plan.b, "B", quiet, stop)?;
+    let _pinned = plan.client_cpu.map(|cpu| Pinned::to(&[cpu])).transpose()?;
+    let mut comparisons = Vec::with_capacity(plan.workloads.len());
+    for workload in &plan.workloads {
+        comparisons.push(measure(plan, workload, &mut a, &mut b, quiet, stop)?);
+    }
+    Ok(CompareReport {
+        a: plan.a.to_string(),
+        b: plan.b.to_string(),
+        items: plan.description.clone(),
+        connections: plan.shape.connections,
+        threads: plan.shape.threads,
+        server_cpu: plan.server_cpu,
+        client_cpu: plan.client_cpu,
+        slice_seconds: plan.slice.as_secs_f64(),
+        comparisons,
+    })
+}
+
+/// Starts a server on its core, connects, and writes every key.
+fn contestant(
+    plan: &ComparePlan,
+    command: &ServerCommand,
+    name: &str,
+    quiet: bool,
+    stop: &AtomicBool,
+) -> Result<Contestant, Error> {
+    let mut server = {
+        // The child and all its threads inherit the core.
+        let _pinned = plan.server_cpu.map(|cpu| Pinned::to(&[cpu])).transpose()?;
+        Server::start(command, name, stop)?
+    };
+    let mut fleet = Fleet::connect(server.target(), plan.shape, &plan.items, run_mark(), Books::ByWriter)?;
+    let mut progress = Progress::new(format!("fill {name}"), Goal::Requests(plan.keys), quiet);
+    let pace = Pace { duration: None, rate: None, depth: 1, patience: plan.patience, strict: false, stop };
+    let filled = fleet.fill(plan.keys, pace, &mut |totals| progress.show(totals))?;
+    check_end(filled.ended, &mut server)?;
+    if filled.record.sets < plan.keys {
+        let stored = filled.record.sets;
+        let faults: Vec<String> =
+            filled.record.faults().map(|(fault, count)| format!("{count} {}", fault.name())).collect();
+        let reason = format!("it stored only {stored} of {} items: {}", plan.keys, faults.join(", "));
+        return Err(Error::ServerLost { target: command.to_string(), reason });
+    }
+    Ok(Contestant { fleet, server })
+}
+
+fn check_end(ended: Ended, server: &mut Server) -> Result<(), Error> {
+    match ended {
+        Ended::Done => Ok(()),
+        Ended::Stopped => Err(Error::Interrupted),
+        Ended::AllConnectionsLost | Ended::Stalled => Err(server.lost()),
+    }
+}
+
+fn measure(
+    plan: &ComparePlan,
+    workload: &Named,
+    a: &mut Contestant,
+    b: &mut Contestant,
+    quiet: bool,
+    stop: &AtomicBool,
+) -> Result<Comparison, Error> {
+    let pace = Pace {
+        duration: Some(plan.slice),
+        rate: None,
+        depth: workload.depth,
+        patience: plan.patience,
+        strict: true,
+        stop,
+    };
+    // Each side draws the same sequence.
+    let draws = || -> Vec<Draws> {
+        (0..plan.shape.threads as u64)
+            .map(|thread| Draws::new(workload.mix.clone(), plan.seed.wrapping_add(thread)))
+            .collect()
+    };
+    let mut sides = [(a, draws(), Vec::new(), Record::default()), (b, draws(), Vec::new(), Record::default())];
+    let mut progress = Progress::new(&workload.name, Goal::Time(plan.slice * 2 * (plan.slices as u32 + 1)), quiet);
+    let mut before = LiveTotals::default();
+    for round in 0..=plan.slices {
+        for (contestant, draws, slices, record) in &mut sides {
+            let (slice, driven) = measure_slice(contestant, draws, pace)?;
+            before.requests += driven.record.requests;
+            progress.show(before);
+            if round > 0 {
+                slices.push(slice);
+            }
+            record.add(&driven.record);
+        }
+    }
+    let [(.., slices_a, record_a), (.., slices_b, record_b)] = sides;
+    let pairs = || slices_a.iter().zip(&slices_b);
+    let cpu_ratio = spread(pairs().map(|(a, b)| b.server_cpu_ns / a.server_cpu_ns));
+    let throughput_ratio = spread(pairs().map(|(a, b)| b.requests_per_s / a.requests_per_s));
+    let requests = (record_a.requests + record_b.requests).max(1) as f64;
+    let keys =
+        [&record_a, &record_b].map(|record| record.hits + record.misses + record.sets).iter().sum::<u64>() as f64;
+    Ok(Comparison {
+        workload: workload.name.clone(),
+        keys_per_request: keys / requests,
+        a: side(slices_a, &record_a),
+        b: side(slices_b, &record_b),
+        cpu_ratio,
+        throughput_ratio,
+    })
+}
+
+/// One slice, from an idle server to an idle server.
+fn measure_slice(contestant: &mut Contestant, draws: &mut [Draws], pace: Pace<'_>) -> Result<(Slice, Driven), Error> {
+    let Contestant { fleet, server } = contestant;
+    let account = |server: &Server| {
+        cpu::process_cpu_ns(server.pid())
+            .map_err(|source| Error::System { action: "read the server's CPU time", source })
+    };
+    let cpu_before = account(server)?;
+    let driven = fleet.drive(draws, pace, &mut |_| {})?;
+    check_end(driven.ended, server)?;
+    let cpu_ns = account(server)?.saturating_sub(cpu_before);
+    let requests = driven.record.requests.max(1) as f64;
+    let slice = Slice {
+        requests_per_s: requests / driven.elapsed.as_secs_f64(),
+        server_cpu_ns: cpu_ns as f64 / requests,
+        client_cpu_ns: driven.record.client_cpu_ns as f64 / requests,
+    };
+    Ok((slice, driven))
+}
+
+fn side(slices: Vec<Slice>, record: &Record) -> Side {
+    Side {
+        requests_per_s: spread(slices.iter().map(|slice| slice.requests_per_s)),
+        server_cpu_ns: spread(slices.iter().map(|slice| slice.server_cpu_ns)),
+        client_cpu_ns: spread(slices.iter().map(|slice| slice.client_cpu_ns)),
+        hit_ratio: record.hit_ratio(),
+        errors: record.faults().map(|(fault, count)| (fault.name(), count)).collect(),
+        wrong_answers: record.wrong_answers(),
+        slices,
+    }
+}
+
+/// Every workload has at least one slice.
+fn spread(measurements: impl Iterator<Item = f64>) -> Spread {
+    Spread::of(measurements).expect("a workload has at least one measured slice")
+}
+
+impl CompareReport {
+    /// The status that the process should end with.
+    pub fn exit_code(&self) -> u8 {
+        let right =
+            self.comparisons.iter().all(|comparison| comparison.a.wrong_answers + comparison.b.wrong_answers == 0);
+        if right { EXIT_OK } else { EXIT_WRONG_ANSWERS }
+    }
+}
+
+impl Comparison {
+    /// What the ratio of CPU times allows to say.
+    pub fn verdict(&self) -> String {
+        let Spread { median, min, max, median_interval } = self.cpu_ratio;
+        // With too few slices for an interval, only slices that all agree say anything.
+        let (low, high) = median_interval.unwrap_or((min, max));
+        let percent = (median - 1.0).abs() * 100.0;
+        if high < 1.0 {
+            format!("B needs {percent:.0} % less CPU per request than A")
+        } else if low > 1.0 {
+            format!("B needs {percent:.0} % more CPU per request than A")
+        } else {
+            "these slices show no difference in CPU per request".into()
+        }
+    }
+}
+
+impl fmt::Display for CompareReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "A           {}", self.a)?;
+        writeln!(f, "B           {}", self.b)?;
+        writeln!(f, "workload    {}", self.items)?;
+        writeln!(f, "client      {} connections to each on {} threads, closed loop", self.connections, self.threads)?;
+        let core = |cpu: Option<usize>| cpu.map_or("any core".into(), |cpu| format!("core {cpu}"));
+        writeln!(f, "cores       servers on {}, client on {}", core(self.server_cpu), core(self.client_cpu))?;
+        let slices = self.comparisons.first().map_or(0, |comparison| comparison.cpu_ratio_count());
+        writeln!(
+            f,
+            "slices      {slices} of {:.2} s each, alternating A B, the first of each dropped",
+            self.slice_seconds
+        )?;
+        writeln!(
+            f,
+            "figures     medians over the slices (smallest..largest); B/A is the median of the ratios of neighbouring slices"
+        )?;
+        for comparison in &self.comparisons {
+            write!(f, "\n{comparison}")?;
+        }
+        if self.comparisons.len() > 1 {
+            write_summary(f, &self.comparisons)?;
+        }
+        writeln!(f, "\nOne core proves the cost of a request on one thread, not scaling.")
+    }
+}
+
+impl Comparison {
+    fn cpu_ratio_count(&self) -> usize {
+        self.a.slices.len()
+    }
+}
+
+impl fmt::Display for Comparison {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.workload)?;
+        let rate = |spread: &Spread| format!("{} ({}..{})", short(spread.median), short(spread.min), short(spread.max));
+        let cost = |spread: &Spread| format!("{:.0} ({:.0}..{:.0})", spread.median, spread.min, spread.max);
+        let ratio = |spread: &Spread| format!("{:.3} ({:.3}..{:.3})", spread.median, spread.min, spread.max);
+        let (a, b) = (&self.a, &self.b);
+        writeln!(f, "  {:<25} {:<32} {:<32} B/A", "", "A", "B")?;
+        let mut line =
+            |name: &str, a: String, b: String, ratio: String| writeln!(f, "  {name:<25} {a:<32} {b:<32} {ratio}");
+        line("requests/s", rate(&a.requests_per_s), rate(&b.requests_per_s), ratio(&self.throughput_ratio))?;
+        line("server CPU ns/request", cost(&a.server_cpu_ns), cost(&b.server_cpu_ns), ratio(&self.cpu_ratio))?;
+        if self.keys_per_request > 1.5 {
+            let per_key = |spread: &Spread| format!("{:.1}", spread.median / self.keys_per_request);
+            line("server CPU ns/key", per_key(&a.server_cpu_ns), per_key(&b.server_cpu_ns), String::new())?;
+        }
+        line("client CPU ns/request", cost(&a.client_cpu_ns), cost(&b.client_cpu_ns), String::new())?;
+        let hits = |side: &Side| side.hit_ratio.map_or("-".into(), |ratio| format!("{:.2} %", ratio * 100.0));
+        line("hits", hits(a), hits(b), String::new())?;
+        for (name, side) in [("A", a), ("B", b)] {
+            for (error, count) in &side.errors {
+                writeln!(f, "  {name} gave {count} {error}")?;
+            }
+        }
+        if let Some((low, high)) = self.cpu_ratio.median_interval {
+            writeln!(f, "  verdict: {} (95 % interval of B/A {low:.3}..{high:.3})", self.verdict())
+        } else {
+            writeln!(f, "  verdict: {} (too few slices for an interval)", self.verdict())
+        }
+    }
+}
+
+/// One line per workload.
+fn write_summary(f: &mut fmt::Formatter<'_>, comparisons: &[Comparison]) -> fmt::Result {
+    writeln!(
+        f,
+        "\n{:<18} {:>12} {:>12} {:>10} {:>10} {:>22} {:>8} {:>14}",
+        "workload", "A req/s", "B req/s", "A ns/req", "B ns/req", "CPU B/A", "req/s", "client/server"
+    )?;
+    for comparison in comparisons {
+        let Comparison { workload, a, b, cpu_ratio, throughput_ratio, .. } = comparison;
+        let ratio = format!("{:.3} ({:.3}..{:.3})", cpu_ratio.median, cpu_ratio.min, cpu_ratio.max);
+        let client = |side: &Side| side.client_cpu_ns.median / side.server_cpu_ns.median;
+        writeln!(
+            f,
+            "{workload:<18} {:>12} {:>12} {:>10.0} {:>10.0} {ratio:>22} {:>8.2} {:>14}",
+            short(a.requests_per_s.median),
+            short(b.requests_per_s.median),
+            a.server_cpu_ns.median,
+            b.server_cpu_ns.median,
+            throughput_ratio.median,
+            format!("{:.2} / {:.2}", client(a), client(b)),
+        )?;
+    }
+    Ok(())
+}

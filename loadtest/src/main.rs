@@ -1,0 +1,69 @@
+//! Reads the command line, carries it out, prints the result, and ends with the status that fits.
+
+use clap::Parser as _;
+use clap::error::ErrorKind;
+use memkv_loadtest::config::{Cli, Command, CompareArgs, ReplayArgs, RunArgs};
+use memkv_loadtest::error::{EXIT_OK, EXIT_USAGE, Error};
+use memkv_loadtest::{compare, replay, report, run};
+use signal_hook::consts::TERM_SIGNALS;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Printing fails only where there is nobody to read it.
+            let _ = error.print();
+            let asked_for = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            return ExitCode::from(if asked_for { EXIT_OK } else { EXIT_USAGE });
+        }
+    };
+    let outcome = stop_on_signals().and_then(|stop| match &cli.command {
+        Command::Run(args) => run_command(args, &stop),
+        Command::Compare(args) => compare_command(args, &stop),
+        Command::Replay(args) => replay_command(args, &stop),
+    });
+    ExitCode::from(outcome.unwrap_or_else(|error| {
+        eprintln!("memkv-loadtest: {error}");
+        error.exit_code()
+    }))
+}
+
+fn run_command(args: &RunArgs, stop: &AtomicBool) -> Result<u8, Error> {
+    let result = run::run(&args.plan()?, args.quiet, stop)?;
+    print!("{result}");
+    if let Some(path) = &args.json {
+        report::write_json(path, &result)?;
+    }
+    Ok(result.exit_code())
+}
+
+fn compare_command(args: &CompareArgs, stop: &AtomicBool) -> Result<u8, Error> {
+    let result = compare::compare(&args.plan()?, args.quiet, stop)?;
+    print!("{result}");
+    if let Some(path) = &args.json {
+        report::write_json(path, &result)?;
+    }
+    Ok(result.exit_code())
+}
+
+fn replay_command(args: &ReplayArgs, stop: &AtomicBool) -> Result<u8, Error> {
+    let result = replay::replay(&args.plan()?, args.quiet, stop)?;
+    print!("{result}");
+    if let Some(path) = &args.json {
+        report::write_json(path, &result)?;
+    }
+    Ok(result.exit_code())
+}
+
+/// The first SIGINT, SIGTERM or SIGQUIT asks for an orderly end, which also ends the servers that were started.
+fn stop_on_signals() -> Result<Arc<AtomicBool>, Error> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for &signal in TERM_SIGNALS {
+        signal_hook::flag::register(signal, stop.clone())
+            .map_err(|source| Error::System { action: "listen for signals", source })?;
+    }
+    Ok(stop)
+}

@@ -1,0 +1,346 @@
+//! `replay`: recorded requests against a cache, look-aside: get, and on a miss set.
+//!
+//! One connection, so that the order is the trace's own. Gets of different keys are pipelined; a key that occurs a second
+//! time waits until the first answer is known and, if it was a miss, its set is sent. So every get meets the cache in the
+//! state that the trace implies, and only the order of sets within one batch differs from a replay one by one.
+
+use crate::error::{EXIT_OK, EXIT_WRONG_ANSWERS, Error};
+use crate::fleet::{Books, Fleet, Pace, Shape};
+use crate::process::{Endpoint, Server};
+use crate::progress::{Goal, Progress};
+use crate::record::Class;
+use crate::run::{Phase, run_mark};
+use crate::trace::{Format, Trace};
+use crate::units::short;
+use crate::worker::Ended;
+use crate::workload::{Draft, Key, Source};
+use serde::Serialize;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+/// Requests in flight together.
+const DEPTH: usize = 32;
+
+/// A checked `replay`.
+#[derive(Clone, Debug)]
+pub struct ReplayPlan {
+    /// The trace.
+    pub trace: PathBuf,
+    /// How it is written down.
+    pub format: Format,
+    /// Factor for the sizes of the values.
+    pub scale: f64,
+    /// One server, or two on the same trace.
+    pub servers: Vec<Endpoint>,
+    /// Parts of the trace for which the hit ratio is reported.
+    pub intervals: usize,
+    /// How long a server may say nothing.
+    pub patience: Duration,
+}
+
+/// What a `replay` found.
+#[derive(Clone, Debug, Serialize)]
+pub struct ReplayReport {
+    /// The trace's file.
+    pub trace: String,
+    /// Requests in it.
+    pub requests: usize,
+    /// Different keys.
+    pub keys: usize,
+    /// Bytes of all names and values together.
+    pub footprint_bytes: u64,
+    /// Factor for the sizes.
+    pub scale: f64,
+    /// Requests in each interval; the last one may have fewer.
+    pub interval_requests: usize,
+    /// One for each server.
+    pub servers: Vec<Replayed>,
+}
+
+/// One server on the trace.
+#[derive(Clone, Debug, Serialize)]
+pub struct Replayed {
+    /// The server.
+    pub server: String,
+    /// Hits among all requests.
+    pub hit_ratio: f64,
+    /// Hits among the requests of each interval.
+    pub interval_hit_ratios: Vec<f64>,
+    /// The server's resident memory at the end, if it was started here.
+    pub resident_bytes: Option<u64>,
+    /// Everything else.
+    pub phase: Phase,
+}
+
+/// The look-aside client of a trace.
+#[derive(Debug)]
+struct LookAside<'a> {
+    requests: &'a [u32],
+    next: usize,
+    /// Keys that were missed and are to be set.
+    missing: Vec<Key>,
+    /// Number of the last batch that asked for each key.
+    asked_in: Vec<u32>,
+    batch: u32,
+    interval_requests: usize,
+    /// Interval of the batch in flight.
+    interval: usize,
+    interval_misses: Vec<u64>,
+}
+
+impl<'a> LookAside<'a> {
+    fn new(trace: &'a Trace, interval_requests: usize) -> Self {
+        let intervals = trace.requests.len().div_ceil(interval_requests);
+        Self {
+            requests: &trace.requests,
+            next: 0,
+            missing: Vec::new(),
+            asked_in: vec![0; trace.key_count()],
+            batch: 0,
+            interval_requests,
+            interval: 0,
+            interval_misses: vec![0; intervals],
+        }
+    }
+
+    /// Hits among the requests of each interval.
+    fn interval_hit_ratios(&self) -> Vec<f64> {
+        let lengths = self.requests.chunks(self.interval_requests).map(<[u32]>::len);
+        lengths.zip(&self.interval_misses).map(|(length, misses)| 1.0 - *misses as f64 / length as f64).collect()
+    }
+}
+
+impl Source for LookAside<'_> {
+    fn begin_batch(&mut self) {
+        self.batch += 1;
+        self.interval = self.next / self.interval_requests;
+    }
+
+    fn next(&mut self, draft: &mut Draft) -> bool {
+        if let Some(key) = self.missing.pop() {
+            draft.class = Class::Set;
+            draft.keys.push(key);
+            return true;
+        }
+        let Some(&key) = self.requests.get(self.next) else {
+            return false;
+        };
+        let asked_in = &mut self.asked_in[key as usize];
+        // Its answer is still out, or the misses of this batch belong to another interval.
+        if *asked_in == self.batch || self.next / self.interval_requests != self.interval {
+            return false;
+        }
+        *asked_in = self.batch;
+        self.next += 1;
+        draft.class = Class::Get;
+        draft.keys.push(Key::from(key));
+        true
+    }
+
+    fn missed(&mut self, key: Key) {
+        self.missing.push(key);
+        self.interval_misses[self.interval] += 1;
+    }
+}
+
+/// Carries out a `replay`.
+///
+/// # Errors
+/// When the trace cannot be read, a server cannot be reached or goes away, or the user interrupts.
+pub fn replay(plan: &ReplayPlan, quiet: bool, stop: &AtomicBool) -> Result<ReplayReport, Error> {
+    let trace = Trace::read(&plan.trace, plan.format, plan.scale)?;
+    let interval_requests = trace.requests.len().div_ceil(plan.intervals);
+    let mut report = ReplayReport {
+        trace: plan.trace.display().to_string(),
+        requests: trace.requests.len(),
+        keys: trace.key_count(),
+        footprint_bytes: trace.footprint_bytes,
+        scale: plan.scale,
+        interval_requests,
+        servers: Vec::new(),
+    };
+    for (endpoint, name) in plan.servers.iter().zip(["A", "B"]) {
+        report.servers.push(replay_on(endpoint, name, &trace, interval_requests, plan.patience, quiet, stop)?);
+    }
+    Ok(report)
+}
+
+fn replay_on(
+    endpoint: &Endpoint,
+    name: &str,
+    trace: &Trace,
+    interval_requests: usize,
+    patience: Duration,
+    quiet: bool,
+    stop: &AtomicBool,
+) -> Result<Replayed, Error> {
+    let mut server = match endpoint {
+        Endpoint::Running(_) => None,
+        Endpoint::Started(command) => Some(Server::start(command, name, stop)?),
+    };
+    let target = match (endpoint, &server) {
+        (_, Some(server)) => server.target(),
+        (Endpoint::Running(target), None) => target,
+        (Endpoint::Started(_), None) => unreachable!("a server to be started was started"),
+    };
+    let items = Arc::new(trace.items.clone());
+    let mut fleet = Fleet::connect(
+        target,
+        Shape { threads: 1, connections: 1 },
+        &items,
+        run_mark(),
+        Books::ByKey { keys: trace.key_count() as u64 },
+    )?;
+    let mut source = [LookAside::new(trace, interval_requests)];
+    let mut progress = Progress::new(format!("replay {name}"), Goal::Lookups(trace.requests.len() as u64), quiet);
+    // A server that was started for this replay holds nothing of earlier runs.
+    let pace = Pace { duration: None, rate: None, depth: DEPTH, patience, strict: server.is_some(), stop };
+    let driven = fleet.drive(&mut source, pace, &mut |totals| progress.show(totals))?;
+    match (driven.ended, &mut server) {
+        (Ended::Done, _) => {}
+        (Ended::Stopped, _) => return Err(Error::Interrupted),
+        (_, Some(server)) => return Err(server.lost()),
+        (_, None) => {
+            let reason = "the server went away or stopped answering".into();
+            return Err(Error::ServerLost { target: endpoint.to_string(), reason });
+        }
+    }
+    let [source] = source;
+    Ok(Replayed {
+        server: endpoint.to_string(),
+        hit_ratio: driven.record.hit_ratio().unwrap_or(0.0),
+        interval_hit_ratios: source.interval_hit_ratios(),
+        resident_bytes: server.as_ref().and_then(Server::resident_bytes),
+        phase: Phase::of(&driven, 1),
+    })
+}
+
+impl ReplayReport {
+    /// The status that the process should end with.
+    pub fn exit_code(&self) -> u8 {
+        let right = self.servers.iter().all(|server| server.phase.wrong_answers == 0);
+        if right { EXIT_OK } else { EXIT_WRONG_ANSWERS }
+    }
+}
+
+impl fmt::Display for ReplayReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        writeln!(f, "trace       {}: {} requests, {} keys", self.trace, self.requests, self.keys)?;
+        writeln!(
+            f,
+            "footprint   {:.1} MiB of keys and values, sizes multiplied by {}",
+            mib(self.footprint_bytes),
+            self.scale
+        )?;
+        let cold = self.keys as f64 / self.requests as f64;
+        writeln!(f, "at best     {:.2} % hits: every key's first request misses an empty cache", (1.0 - cold) * 100.0)?;
+        for (server, name) in self.servers.iter().zip(["A", "B"]) {
+            writeln!(f, "\n{name}           {}", server.server)?;
+            writeln!(f, "hits        {:.2} %", server.hit_ratio * 100.0)?;
+            let phase = &server.phase;
+            writeln!(
+                f,
+                "speed       {} requests/s over {:.1} s, one connection",
+                short(phase.requests_per_s),
+                phase.seconds
+            )?;
+            if let Some(bytes) = server.resident_bytes {
+                writeln!(f, "memory      {:.1} MiB resident at the end", mib(bytes))?;
+            }
+            if phase.errors.is_empty() {
+                writeln!(f, "errors      none; every value read was one that was written to its key")?;
+            }
+            for (error, count) in &phase.errors {
+                writeln!(f, "errors      {count} {error}")?;
+            }
+        }
+        if let [a, b] = &self.servers[..] {
+            writeln!(f, "\nB - A       {:+.2} points", (b.hit_ratio - a.hit_ratio) * 100.0)?;
+        }
+        writeln!(f, "\nhit ratio by interval of {} requests", self.interval_requests)?;
+        let columns =
+            ["A", "B"].into_iter().take(self.servers.len()).map(|name| format!("{name:>10}")).collect::<String>();
+        writeln!(f, "{:>12}{columns}", "from request")?;
+        let intervals = self.servers.first().map_or(0, |server| server.interval_hit_ratios.len());
+        for interval in 0..intervals {
+            write!(f, "{:>12}", interval * self.interval_requests)?;
+            for server in &self.servers {
+                write!(f, "{:>8.2} %", server.interval_hit_ratios[interval] * 100.0)?;
+            }
+            writeln!(f)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::KeyNames;
+    use crate::workload::{Items, ValueSizes};
+    use std::collections::HashSet;
+
+    fn trace(requests: &[u32]) -> Trace {
+        let keys = requests.iter().max().map_or(0, |max| *max as usize + 1);
+        let names = (0..keys).map(|key| key.to_string().into_bytes().into_boxed_slice()).collect();
+        let value_bytes = ValueSizes::PerKey(vec![1; keys]);
+        Trace {
+            requests: requests.into(),
+            items: Items { names: KeyNames::Listed(names), value_bytes },
+            footprint_bytes: 0,
+        }
+    }
+
+    /// Plays the trace against an unlimited cache and returns what was sent, batch by batch, and the intervals' ratios.
+    fn play(requests: &[u32], depth: usize, interval_requests: usize) -> (Vec<String>, Vec<f64>) {
+        let trace = trace(requests);
+        let mut source = LookAside::new(&trace, interval_requests);
+        let mut stored = HashSet::new();
+        let mut batches = Vec::new();
+        loop {
+            source.begin_batch();
+            let mut batch = Vec::new();
+            let mut draft = Draft::default();
+            while batch.len() < depth && source.next(&mut draft) {
+                batch.push((draft.class, draft.keys[0]));
+                draft.keys.clear();
+            }
+            if batch.is_empty() {
+                return (batches, source.interval_hit_ratios());
+            }
+            let words = batch.iter().map(|(class, key)| format!("{}{key}", &class.name()[..1]));
+            batches.push(words.collect::<Vec<_>>().join(" "));
+            for (class, key) in batch {
+                match class {
+                    Class::Set => drop(stored.insert(key)),
+                    Class::Get if stored.contains(&key) => {}
+                    Class::Get => source.missed(key),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_repeated_key_waits_for_the_set_of_its_first_miss() {
+        let (batches, ratios) = play(&[0, 1, 0, 0, 1], 10, 100);
+        assert_eq!(batches, ["g0 g1", "s1 s0 g0", "g0 g1"]);
+        assert_eq!(ratios, [0.6]);
+    }
+
+    #[test]
+    fn batches_end_at_intervals_and_the_last_misses_are_set() {
+        let (batches, ratios) = play(&[0, 1, 2, 0, 3], 10, 2);
+        assert_eq!(batches, ["g0 g1", "s1 s0 g2 g0", "s2 g3", "s3"]);
+        assert_eq!(ratios, [0.0, 0.5, 0.0]);
+    }
+
+    #[test]
+    fn depth_bounds_a_batch() {
+        let (batches, _) = play(&[0, 1, 2, 3], 3, 100);
+        assert_eq!(batches, ["g0 g1 g2", "s2 s1 s0", "g3", "s3"]);
+    }
+}

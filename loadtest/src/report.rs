@@ -1,0 +1,137 @@
+//! Results as text for people and as JSON for programs.
+
+use crate::error::Error;
+use crate::record::Percentiles;
+use crate::run::{Phase, RunReport};
+use crate::units::short;
+use crate::worker::Ended;
+use serde::Serialize;
+use std::fmt::{self, Write as _};
+use std::fs;
+use std::path::Path;
+
+/// Share of busy time above which the client is called the limit.
+const CLIENT_BUSY_LIMIT: f64 = 0.9;
+
+/// Writes any result to a file as JSON.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write_json(path: &Path, result: &impl Serialize) -> Result<(), Error> {
+    let failed = |source: std::io::Error| Error::File { file: path.display().to_string(), source };
+    let mut text = serde_json::to_string_pretty(result).map_err(|error| failed(error.into()))?;
+    text.push('\n');
+    fs::write(path, text).map_err(failed)
+}
+
+impl fmt::Display for RunReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "server      {}", self.server)?;
+        writeln!(f, "workload    {}", self.workload)?;
+        writeln!(f, "client      {} connections on {} threads", self.connections, self.threads)?;
+        writeln!(f, "pacing      {}", self.pacing)?;
+        if let Some(fill) = &self.fill {
+            let rate = short(fill.requests_per_s);
+            writeln!(f, "fill        {} items in {:.1} s, {rate} sets/s", fill.sets, fill.seconds)?;
+            if !fill.errors.is_empty() {
+                write_errors(f, fill)?;
+            }
+        }
+        if let Some(load) = &self.load {
+            write_phase(f, load)?;
+        }
+        match self.ended {
+            Ended::Done => Ok(()),
+            Ended::Stopped => writeln!(f, "\nstopped early: the figures cover what was done until then"),
+            Ended::AllConnectionsLost => {
+                writeln!(f, "\nTHE SERVER WENT AWAY: the figures cover what was done until then")
+            }
+            Ended::Stalled => writeln!(f, "\nTHE SERVER STOPPED ANSWERING: the figures cover what was done until then"),
+        }
+    }
+}
+
+fn write_phase(f: &mut fmt::Formatter<'_>, phase: &Phase) -> fmt::Result {
+    writeln!(
+        f,
+        "throughput  {} requests/s, {} keys/s over {:.2} s",
+        short(phase.requests_per_s),
+        short(phase.keys_per_s),
+        phase.seconds
+    )?;
+    let mib = |bytes_per_s: f64| bytes_per_s / f64::from(1 << 20);
+    writeln!(
+        f,
+        "traffic     {:.1} MiB/s sent, {:.1} MiB/s received",
+        mib(phase.sent_bytes_per_s),
+        mib(phase.received_bytes_per_s)
+    )?;
+    if phase.unsent > 0 {
+        let unsent = phase.unsent;
+        writeln!(
+            f,
+            "            THE RATE WAS NOT KEPT: {unsent} requests were due and never sent; the latencies leave them out"
+        )?;
+    }
+    match phase.hit_ratio {
+        Some(ratio) => {
+            writeln!(f, "hits        {:.2} % of {} keys asked for", ratio * 100.0, phase.hits + phase.misses)?
+        }
+        None => writeln!(f, "hits        nothing was asked for")?,
+    }
+    write_errors(f, phase)?;
+    let cpu_us = phase.client_cpu_ns_per_request / 1000.0;
+    writeln!(f, "client CPU  {cpu_us:.2} us per request, busy {:.0} % of the time", phase.client_busy * 100.0)?;
+    if phase.client_busy > CLIENT_BUSY_LIMIT {
+        writeln!(f, "            THE CLIENT ITSELF WAS THE LIMIT: give it more threads, or more cores")?;
+    }
+    write_latency(f, phase)
+}
+
+fn write_errors(f: &mut fmt::Formatter<'_>, phase: &Phase) -> fmt::Result {
+    if phase.errors.is_empty() {
+        return writeln!(f, "errors      none; every value read was one that was written to its key");
+    }
+    let mut text = String::new();
+    for (name, count) in &phase.errors {
+        let separator = if text.is_empty() { "" } else { ", " };
+        write!(text, "{separator}{count} {name}")?;
+    }
+    writeln!(f, "errors      {text}")?;
+    if phase.wrong_answers > 0 {
+        writeln!(f, "            {} WRONG ANSWERS", phase.wrong_answers)?;
+    }
+    Ok(())
+}
+
+fn write_latency(f: &mut fmt::Formatter<'_>, phase: &Phase) -> fmt::Result {
+    let open_loop = phase.latency_uncorrected.is_some();
+    let from = if open_loop { "the time the request was due" } else { "sending" };
+    writeln!(f, "\nlatency in us, from {from} to the answer")?;
+    write!(f, "{:>5} {:>11}", "", "requests")?;
+    for column in ["mean", "p50", "p90", "p99", "p99.9", "p99.99", "max"] {
+        write!(f, " {column:>9}")?;
+    }
+    writeln!(f)?;
+    for (name, latency) in &phase.latency {
+        write_percentiles(f, name, latency)?;
+    }
+    if let Some(uncorrected) = &phase.latency_uncorrected {
+        writeln!(f, "uncorrected: from sending to the answer, without what a request waited before")?;
+        write_percentiles(f, "all", uncorrected)?;
+    }
+    if let Some(late) = &phase.sent_late {
+        writeln!(f, "the client's own lateness: from the due time to sending, where a connection was free")?;
+        write_percentiles(f, "all", late)?;
+    }
+    Ok(())
+}
+
+fn write_percentiles(f: &mut fmt::Formatter<'_>, name: &str, latency: &Percentiles) -> fmt::Result {
+    let Percentiles { count, mean_us, p50_us, p90_us, p99_us, p999_us, p9999_us, max_us } = latency;
+    write!(f, "{name:>5} {count:>11}")?;
+    for value in [mean_us, p50_us, p90_us, p99_us, p999_us, p9999_us, max_us] {
+        write!(f, " {value:>9.1}")?;
+    }
+    writeln!(f)
+}

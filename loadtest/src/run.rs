@@ -1,0 +1,232 @@
+//! `run`: fill a server, load it, and say what happened.
+
+use crate::error::{EXIT_INTERRUPTED, EXIT_OK, EXIT_UNAVAILABLE, EXIT_WRONG_ANSWERS, Error};
+use crate::fleet::{Books, Driven, Fleet, Pace, Shape};
+use crate::progress::{Goal, Progress};
+use crate::record::{Class, Fault, Percentiles, Record};
+use crate::schedule::{Arrivals, Rate};
+use crate::target::Target;
+use crate::units::short;
+use crate::worker::Ended;
+use crate::workload::{Draws, Items, Mix};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// A checked `run`.
+#[derive(Clone, Debug)]
+pub struct RunPlan {
+    /// The server.
+    pub target: Target,
+    /// Threads and connections.
+    pub shape: Shape,
+    /// Names and sizes.
+    pub items: Arc<Items>,
+    /// Number of keys.
+    pub keys: u64,
+    /// Proportions and popularity.
+    pub mix: Arc<Mix>,
+    /// Open loop: the rate to keep. Closed loop if `None`.
+    pub rate: Option<Rate>,
+    /// Requests sent together on one connection, or, in an open loop, that may be in flight on it.
+    pub depth: usize,
+    /// How long to send requests.
+    pub duration: Duration,
+    /// Whether to write every key first.
+    pub fill: bool,
+    /// How long the server may say nothing.
+    pub patience: Duration,
+    /// Where random choices begin.
+    pub seed: u64,
+    /// The requests in words, for the report.
+    pub description: String,
+}
+
+/// What a `run` found.
+#[derive(Clone, Debug, Serialize)]
+pub struct RunReport {
+    /// The server.
+    pub server: String,
+    /// The requests in words.
+    pub workload: String,
+    /// How requests were paced, in words.
+    pub pacing: String,
+    /// Client threads.
+    pub threads: usize,
+    /// Connections at the start.
+    pub connections: usize,
+    /// Writing all keys, if that was asked for.
+    pub fill: Option<Phase>,
+    /// The load itself; absent if it was not reached.
+    pub load: Option<Phase>,
+    /// Why it ended.
+    #[serde(serialize_with = "serialize_debug")]
+    pub ended: Ended,
+}
+
+/// Figures of one phase.
+#[derive(Clone, Debug, Serialize)]
+pub struct Phase {
+    /// From the first request to the last answer.
+    pub seconds: f64,
+    /// Requests answered.
+    pub requests: u64,
+    /// Requests answered per second.
+    pub requests_per_s: f64,
+    /// Keys asked for or written, per second.
+    pub keys_per_s: f64,
+    /// Keys that had a value.
+    pub hits: u64,
+    /// Keys that had none.
+    pub misses: u64,
+    /// Hits among the keys asked for.
+    pub hit_ratio: Option<f64>,
+    /// Items written.
+    pub sets: u64,
+    /// Bytes sent per second.
+    pub sent_bytes_per_s: f64,
+    /// Bytes received per second.
+    pub received_bytes_per_s: f64,
+    /// Errors by kind.
+    pub errors: BTreeMap<&'static str, u64>,
+    /// Answers among the errors that no correct server gives.
+    pub wrong_answers: u64,
+    /// Latency of each kind of request, and of all; in an open loop from the time they were due.
+    pub latency: BTreeMap<&'static str, Percentiles>,
+    /// Open loop: latency of all requests from the time they were sent, which hides what they waited before.
+    pub latency_uncorrected: Option<Percentiles>,
+    /// Open loop: how late requests were sent although a connection was free, by the client's own doing.
+    pub sent_late: Option<Percentiles>,
+    /// Open loop: requests that were due and never sent.
+    pub unsent: u64,
+    /// The client's own CPU time per request.
+    pub client_cpu_ns_per_request: f64,
+    /// Share of its threads' time in which the client worked: near 1 the client itself was the limit.
+    pub client_busy: f64,
+}
+
+fn serialize_debug<S: serde::Serializer>(value: &Ended, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{value:?}"))
+}
+
+impl Phase {
+    pub(crate) fn of(driven: &Driven, threads: usize) -> Self {
+        let record = &driven.record;
+        let seconds = driven.elapsed.as_secs_f64();
+        let mut latency = BTreeMap::new();
+        for class in Class::ALL {
+            latency.extend(Percentiles::of(record.latency_ns(class)).map(|percentiles| (class.name(), percentiles)));
+        }
+        if latency.len() > 1 {
+            latency.extend(Percentiles::of(&record.latency_ns_of_all()).map(|percentiles| ("all", percentiles)));
+        }
+        Self {
+            seconds,
+            requests: record.requests,
+            requests_per_s: record.requests as f64 / seconds,
+            keys_per_s: (record.hits + record.misses + record.sets) as f64 / seconds,
+            hits: record.hits,
+            misses: record.misses,
+            hit_ratio: record.hit_ratio(),
+            sets: record.sets,
+            sent_bytes_per_s: record.bytes_sent as f64 / seconds,
+            received_bytes_per_s: record.bytes_received as f64 / seconds,
+            errors: record.faults().map(|(fault, count)| (fault.name(), count)).collect(),
+            wrong_answers: record.wrong_answers(),
+            latency,
+            latency_uncorrected: Percentiles::of(record.uncorrected_ns()),
+            sent_late: Percentiles::of(record.sent_late_ns()),
+            unsent: record.unsent,
+            client_cpu_ns_per_request: per_request_ns(record),
+            client_busy: record.client_cpu_ns as f64 / (driven.elapsed.as_nanos() as f64 * threads as f64),
+        }
+    }
+}
+
+fn per_request_ns(record: &Record) -> f64 {
+    record.client_cpu_ns as f64 / record.requests.max(1) as f64
+}
+
+impl RunReport {
+    /// The status that the process should end with.
+    pub fn exit_code(&self) -> u8 {
+        let wrong_answers: u64 = self.fill.iter().chain(&self.load).map(|phase| phase.wrong_answers).sum();
+        match self.ended {
+            _ if wrong_answers > 0 => EXIT_WRONG_ANSWERS,
+            Ended::AllConnectionsLost | Ended::Stalled => EXIT_UNAVAILABLE,
+            Ended::Stopped => EXIT_INTERRUPTED,
+            Ended::Done => EXIT_OK,
+        }
+    }
+}
+
+/// A mark for the values of this run, different from that of the last ones.
+pub(crate) fn run_mark() -> u16 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    // 16 bits of a clock of about a quarter second: it comes round after four and a half hours.
+    (now.as_millis() >> 8) as u16
+}
+
+fn describe_pacing(rate: Option<Rate>) -> String {
+    match rate {
+        None => "closed loop: a connection sends its next request when the last one is answered, so a slow server is asked less".into(),
+        Some(Rate { requests_per_s, arrivals, .. }) => {
+            let gaps = match arrivals {
+                Arrivals::Constant => "constant",
+                Arrivals::Exponential => "exponential",
+            };
+            format!("open loop: {} requests/s are due with {gaps} gaps, whatever the server does", short(requests_per_s))
+        }
+    }
+}
+
+/// Carries out a `run`. A server that dies on the way is not an error here: the report says what there was until then.
+///
+/// # Errors
+/// When the server cannot be reached at all, or the system fails.
+pub fn run(plan: &RunPlan, quiet: bool, stop: &AtomicBool) -> Result<RunReport, Error> {
+    let mut fleet =
+        Fleet::connect(&plan.target, plan.shape, &plan.items, run_mark(), Books::ByKey { keys: plan.keys })?;
+    let threads = plan.shape.threads;
+    let mut report = RunReport {
+        server: plan.target.to_string(),
+        workload: plan.description.clone(),
+        pacing: describe_pacing(plan.rate),
+        threads,
+        connections: plan.shape.connections,
+        fill: None,
+        load: None,
+        ended: Ended::Done,
+    };
+    let pace = Pace {
+        duration: Some(plan.duration),
+        rate: plan.rate,
+        depth: plan.depth,
+        patience: plan.patience,
+        strict: false,
+        stop,
+    };
+    let mut filled_all = false;
+    if plan.fill {
+        let mut progress = Progress::new("fill", Goal::Requests(plan.keys), quiet);
+        let driven = fleet.fill(plan.keys, pace, &mut |totals| progress.show(totals))?;
+        report.ended = driven.ended;
+        filled_all = driven.record.sets == plan.keys;
+        report.fill = Some(Phase::of(&driven, threads));
+    }
+    if report.ended == Ended::Done {
+        let mut progress = Progress::new("run", Goal::Time(plan.duration), quiet);
+        let mut draws: Vec<Draws> =
+            (0..threads as u64).map(|thread| Draws::new(plan.mix.clone(), plan.seed.wrapping_add(thread))).collect();
+        let pace = Pace { strict: filled_all, ..pace };
+        let driven = fleet.drive(&mut draws, pace, &mut |totals| progress.show(totals))?;
+        report.ended = driven.ended;
+        if driven.record.fault_count(Fault::ConnectionLost) > 0 && driven.record.requests == 0 {
+            report.ended = Ended::AllConnectionsLost;
+        }
+        report.load = Some(Phase::of(&driven, threads));
+    }
+    Ok(report)
+}

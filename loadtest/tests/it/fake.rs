@@ -1,0 +1,198 @@
+//! A tiny memcached with manners of one's choice: a thread per connection, one map behind a lock.
+//!
+//! It knows get, gets and set, and reads bytes with std alone, so that a mistake in the generator's own wire code shows.
+
+use std::collections::HashMap;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::{env, fs, io, process, thread};
+
+/// How the server behaves.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Manners {
+    /// As memcached does.
+    Honest,
+    /// Every 100th hit carries the value of another key.
+    Foreign,
+    /// Every 100th hit has one bit flipped.
+    Corrupt,
+    /// Every 100th hit begins with the latest value of the key and ends with the first one.
+    Torn,
+    /// Every 100th hit is the first value of the key, whole but long overwritten.
+    Stale,
+    /// Every 100th get is answered with a hit for a key that nobody asked for.
+    WrongKey,
+    /// Every 100th get is answered with nonsense.
+    Nonsense,
+    /// Every 100th set is refused.
+    Refusing,
+    /// Every 100th key is found missing.
+    Forgetful,
+    /// Ends all connections after 2000 requests, and accepts no more.
+    Dying,
+    /// Says nothing any more after 2000 requests.
+    Mute,
+}
+
+impl FromStr for Manners {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "Honest" => Ok(Self::Honest),
+            "Corrupt" => Ok(Self::Corrupt),
+            "Dying" => Ok(Self::Dying),
+            _ => Err(format!("no manners called {text}")),
+        }
+    }
+}
+
+/// Requests before a dying server dies and a mute one falls silent.
+const LIFE_REQUESTS: u64 = 2000;
+/// One in so many answers is wrong.
+pub(crate) const ODD_ONE: u64 = 100;
+
+struct Shared {
+    manners: Manners,
+    items: Mutex<HashMap<Vec<u8>, Values>>,
+    requests: AtomicU64,
+    keys: AtomicU64,
+}
+
+/// What was stored under a key.
+struct Values {
+    first: Vec<u8>,
+    latest: Vec<u8>,
+}
+
+/// Serves on a free port of this process until the process ends.
+pub(crate) fn start(manners: Manners) -> String {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    let address = listener.local_addr().expect("a bound address").to_string();
+    thread::spawn(move || serve(listener, manners));
+    address
+}
+
+fn serve(listener: TcpListener, manners: Manners) {
+    let shared =
+        Arc::new(Shared { manners, items: Mutex::default(), requests: AtomicU64::new(0), keys: AtomicU64::new(0) });
+    for stream in listener.incoming().flatten() {
+        let shared = shared.clone();
+        thread::spawn(move || converse(&stream, &shared));
+    }
+}
+
+/// Makes this test binary a server process: `FAKE_PORT`, `FAKE_MANNERS`, and `FAKE_PIDS` as a file to leave its id in.
+#[test]
+#[ignore = "a server that other tests start as a process"]
+fn server_process() {
+    let variable = |name| env::var(name).unwrap_or_default();
+    let Ok(port) = variable("FAKE_PORT").parse::<u16>() else {
+        return;
+    };
+    let manners = variable("FAKE_MANNERS").parse().expect("known manners");
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("the port is free");
+    let mut pids =
+        fs::OpenOptions::new().append(true).create(true).open(variable("FAKE_PIDS")).expect("a writable file");
+    writeln!(pids, "{}", process::id()).expect("room for a line");
+    serve(listener, manners);
+}
+
+/// The command that starts [`server_process`].
+pub(crate) fn command(manners: Manners, pids: &str) -> String {
+    let program = env::current_exe().expect("a path");
+    let program = program.to_str().expect("a readable path");
+    format!(
+        "env FAKE_PORT={{port}} FAKE_MANNERS={manners:?} 'FAKE_PIDS={pids}' '{program}' --ignored --exact fake::server_process"
+    )
+}
+
+/// Answers one connection until it ends.
+fn converse(stream: &TcpStream, shared: &Shared) {
+    let mut reader = BufReader::with_capacity(64 << 10, stream);
+    let mut answers = Vec::new();
+    while let Ok(true) = answer(&mut reader, &mut answers, shared) {
+        // Answers are sent when everything received is served, as memcached does.
+        if reader.buffer().is_empty() {
+            if (&mut &*stream).write_all(&answers).is_err() {
+                return;
+            }
+            answers.clear();
+        }
+    }
+}
+
+/// Serves one request; `false` when the connection is to end.
+fn answer(reader: &mut BufReader<&TcpStream>, answers: &mut Vec<u8>, shared: &Shared) -> io::Result<bool> {
+    let mut line = Vec::new();
+    if reader.read_until(b'\n', &mut line)? == 0 {
+        return Ok(false);
+    }
+    let line = String::from_utf8(line).expect("request lines are text");
+    assert!(line.ends_with("\r\n"), "a line ends in CR LF: {line:?}");
+    let words: Vec<&str> = line.split_ascii_whitespace().collect();
+    let served = shared.requests.fetch_add(1, Ordering::Relaxed);
+    match shared.manners {
+        Manners::Dying if served >= LIFE_REQUESTS => return Ok(false),
+        Manners::Mute if served >= LIFE_REQUESTS => loop {
+            thread::park();
+        },
+        _ => {}
+    }
+    match words[..] {
+        ["get", ref keys @ ..] => get(keys, served, answers, shared),
+        ["set", key, _flags, _exptime, bytes] => {
+            let mut value = vec![0; bytes.parse::<usize>().expect("a length") + 2];
+            reader.read_exact(&mut value)?;
+            assert!(value.ends_with(b"\r\n"), "the data ends in CR LF");
+            value.truncate(value.len() - 2);
+            if shared.manners == Manners::Refusing && served.is_multiple_of(ODD_ONE) {
+                answers.extend_from_slice(b"SERVER_ERROR out of memory storing object\r\n");
+            } else {
+                let mut items = shared.items.lock().expect("no poison");
+                let entry =
+                    items.entry(key.into()).or_insert_with(|| Values { first: value.clone(), latest: Vec::new() });
+                entry.latest = value;
+                answers.extend_from_slice(b"STORED\r\n");
+            }
+        }
+        _ => answers.extend_from_slice(b"ERROR\r\n"),
+    }
+    Ok(true)
+}
+
+fn get(keys: &[&str], served: u64, answers: &mut Vec<u8>, shared: &Shared) {
+    let items = shared.items.lock().expect("no poison");
+    let odd_request = served.is_multiple_of(ODD_ONE);
+    if shared.manners == Manners::Nonsense && odd_request {
+        answers.extend_from_slice(b"WHATEVER you say\r\n");
+        return;
+    }
+    for key in keys {
+        let odd = shared.keys.fetch_add(1, Ordering::Relaxed).is_multiple_of(ODD_ONE);
+        let Some(Values { first, latest }) = items.get(key.as_bytes()) else {
+            continue;
+        };
+        let mut value = latest.clone();
+        let mut name = (*key).to_owned();
+        match shared.manners {
+            Manners::Foreign if odd => {
+                let other = items.iter().find(|(other, _)| *other != key.as_bytes()).expect("another key");
+                value.clone_from(&other.1.latest);
+            }
+            Manners::Corrupt if odd => value[20] ^= 4,
+            Manners::Torn if odd => value = [&latest[..20], &first[20..]].concat(),
+            Manners::Stale if odd => value.clone_from(first),
+            Manners::WrongKey if odd_request => name.push('x'),
+            Manners::Forgetful if odd => continue,
+            _ => {}
+        }
+        answers.extend_from_slice(format!("VALUE {name} 0 {}\r\n", value.len()).as_bytes());
+        answers.extend_from_slice(&value);
+        answers.extend_from_slice(b"\r\n");
+    }
+    answers.extend_from_slice(b"END\r\n");
+}

@@ -1,0 +1,177 @@
+//! `run` against servers in this process.
+
+use crate::fake::{self, Manners};
+use crate::{describe, loadtest};
+use std::fs;
+
+/// Runs `run` against a fake server and checks the exit status and what is printed.
+fn check(manners: Manners, options: &str, status: i32, printed: &[&str]) {
+    let address = fake::start(manners);
+    let common = "run --quiet --duration 300ms --connections 4 --keys 1000 --server";
+    let words: Vec<&str> = common.split(' ').chain([&*address]).chain(options.split_whitespace()).collect();
+    let output = loadtest(&words);
+    let seen = describe(&output);
+    assert_eq!(output.status.code(), Some(status), "{manners:?} {options}: {seen}");
+    for part in printed {
+        assert!(seen.contains(part), "{manners:?} {options}: no {part:?} in {seen}");
+    }
+}
+
+#[test]
+fn an_honest_server_passes_with_every_shape_of_load() {
+    let shapes = [
+        "",
+        "--ratio 1:0",
+        "--ratio 0:1",
+        "--ratio 1:1 --depth 16",
+        "--ratio 10:1 --multiget 100 --depth 3",
+        "--threads 3 --connections 7 --ratio 1:1 --depth 5",
+        "--zipf 0.99 --ratio 1:1 --key-size 30",
+        "--value-size 0",
+        "--value-size 7 --ratio 1:1",
+        "--value-size 100k --keys 20 --key-size 10 --ratio 1:1 --depth 4",
+        "--value-size 2m --keys 3 --ratio 1:1 --connections 2",
+    ];
+    for shape in shapes {
+        check(Manners::Honest, shape, 0, &["errors      none", "closed loop"]);
+    }
+    check(Manners::Honest, "--ratio 1:0", 0, &["100.00 %", "p99.9"]);
+}
+
+#[test]
+fn misses_are_counted_and_are_no_errors() {
+    for options in ["--multiget 10", "--depth 8", "--ratio 1:0 --multiget 100"] {
+        let json = json(Manners::Forgetful, "misses", options);
+        let count = |name: &str| json["load"][name].as_u64().unwrap();
+        assert_eq!(count("misses"), (count("hits") + count("misses")).div_ceil(fake::ODD_ONE), "{options}: {json}");
+    }
+    check(Manners::Honest, "--no-fill --ratio 1:0", 0, &["hits        0.00 %", "errors      none"]);
+}
+
+#[test]
+fn wrong_values_are_told_apart_and_fail_the_run() {
+    let cases = [
+        (Manners::Foreign, "values of another key"),
+        (Manners::Corrupt, "corrupt values"),
+        (Manners::Torn, "corrupt values"),
+        (Manners::Stale, "stale values"),
+        (Manners::WrongKey, "answers for a wrong key"),
+        (Manners::Nonsense, "malformed answers"),
+    ];
+    for (manners, kind) in cases {
+        for options in ["--ratio 1:1 --keys 100", "--ratio 1:1 --multiget 20 --depth 4"] {
+            check(manners, options, 1, &[kind, "WRONG ANSWERS"]);
+        }
+    }
+}
+
+#[test]
+fn refusals_are_counted_and_are_not_wrong_answers() {
+    check(Manners::Refusing, "--ratio 1:1", 0, &["SERVER_ERROR answers"]);
+}
+
+#[test]
+fn a_server_that_dies_is_reported_with_what_there_was() {
+    check(
+        Manners::Dying,
+        "--duration 60s",
+        69,
+        &["WENT AWAY", "throughput", "4 connections lost", "requests unanswered"],
+    );
+    check(Manners::Dying, "--keys 10k", 69, &["WENT AWAY", "fill"]);
+}
+
+#[test]
+fn a_server_that_falls_silent_is_given_up() {
+    check(
+        Manners::Mute,
+        "--duration 60s --timeout 200ms",
+        69,
+        &["STOPPED ANSWERING", "throughput", "requests unanswered"],
+    );
+}
+
+#[test]
+fn an_unreachable_server_is_one_clear_line() {
+    for server in ["127.0.0.1:1", "unix:/nowhere/socket"] {
+        let output = loadtest(&["run", "--server", server]);
+        assert_eq!(output.status.code(), Some(69), "{}", describe(&output));
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert!(message.starts_with(&format!("memkv-loadtest: cannot connect to {server}: ")), "{message}");
+        assert_eq!(message.lines().count(), 1, "{message}");
+    }
+}
+
+#[test]
+fn bad_options_end_with_status_64_and_say_why() {
+    let cases: [(&[&str], &str); 6] = [
+        (&[], "Usage"),
+        (&["run"], "--server"),
+        (&["run", "--server", "x"], "HOST:PORT"),
+        (&["run", "--server", "127.0.0.1:1", "--depth", "0"], "--depth 0: must lie between 1 and 10000"),
+        (&["run", "--server", "127.0.0.1:1", "--frobnicate"], "--frobnicate"),
+        (&["compare", "--a", "memcached", "--b", "memcached -p {port}"], "needs {port}"),
+    ];
+    for (words, part) in cases {
+        let output = loadtest(words);
+        assert_eq!(output.status.code(), Some(64), "{words:?}: {}", describe(&output));
+        assert!(String::from_utf8_lossy(&output.stderr).contains(part), "{words:?}: {}", describe(&output));
+    }
+    for word in ["--help", "--version"] {
+        assert_eq!(loadtest(&[word]).status.code(), Some(0));
+    }
+}
+
+/// Runs against a server, which must go well, and returns what `--json` writes.
+fn json(manners: Manners, name: &str, options: &str) -> serde_json::Value {
+    let file = std::env::temp_dir().join(format!("memkv-loadtest-it-{name}-{}.json", std::process::id()));
+    check(manners, &format!("{options} --json {}", file.to_str().unwrap()), 0, &[]);
+    let json = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    fs::remove_file(&file).unwrap();
+    json
+}
+
+#[test]
+fn an_open_loop_keeps_its_rate_and_shows_both_latencies() {
+    for options in ["--arrivals constant", "--threads 2", "--depth 4 --ratio 1:1 --multiget 3"] {
+        let options = format!("--rate 1000 {options}");
+        check(
+            Manners::Honest,
+            &options,
+            0,
+            &["open loop: 1000 requests/s", "uncorrected", "lateness", "errors      none"],
+        );
+    }
+    let json = json(Manners::Honest, "open", "--rate 1000 --arrivals constant");
+    // The grid from 0 to 300 ms has 300 points; a machine that stands still at the very end leaves some of them unsent.
+    let count = |name: &str| json["load"][name].as_u64().unwrap();
+    assert!((299..=301).contains(&(count("requests") + count("unsent"))), "{json}");
+}
+
+#[test]
+fn an_open_loop_counts_from_the_due_time() {
+    let json = json(Manners::Honest, "late", "--rate 10m --connections 1 --arrivals constant");
+    let load = &json["load"];
+    let mean_us = |latency: &serde_json::Value| latency["mean_us"].as_f64().unwrap();
+    // Nobody answers ten million requests a second on one connection: they wait in line, the last for most of the 300 ms.
+    assert!(mean_us(&load["latency"]["get"]) > 10.0 * mean_us(&load["latency_uncorrected"]), "{json}");
+    assert!(load["unsent"].as_u64().unwrap() > 0, "{json}");
+    check(Manners::Honest, "--rate 10m --connections 1", 0, &["THE RATE WAS NOT KEPT"]);
+}
+
+#[test]
+fn an_open_loop_survives_what_a_closed_one_does() {
+    check(Manners::Dying, "--rate 20k --duration 60s", 69, &["WENT AWAY"]);
+    check(Manners::Mute, "--rate 20k --duration 60s --timeout 200ms", 69, &["STOPPED ANSWERING"]);
+    check(Manners::Corrupt, "--rate 20k", 1, &["corrupt values"]);
+}
+
+#[test]
+fn results_can_be_had_as_json() {
+    let json = json(Manners::Honest, "run", "");
+    assert_eq!(json["fill"]["sets"], 1000);
+    assert_eq!(json["load"]["hit_ratio"], 1.0);
+    assert_eq!(json["ended"], "Done");
+    assert!(json["load"]["latency"]["get"]["p99_us"].as_f64().unwrap() > 0.0);
+    check(Manners::Honest, "--json /nowhere/file", 74, &["/nowhere/file"]);
+}

@@ -1,0 +1,313 @@
+//! Commands meet the store: a [`Plan`] is run against one [`Batch`], synchronously, and its answers are encoded as they come.
+//!
+//! All keys of a plan stand in one list, so their look-ups are staged whatever commands they belong to: hash a group of keys,
+//! ask for their index lines, then for their records, and only then execute. The cache misses of a pipeline or of a multi-get
+//! overlap instead of following one another.
+
+use memkv_engine::store::{ArithOutcome, Batch, Delta, Expiry, Item, Mode, NewValue, Outcome, StoreError};
+
+use crate::limits::STAGED_KEYS_MAX;
+use crate::output::Output;
+use crate::protocol::encode::{self, END};
+use crate::protocol::{Arith, Key, KeyIndex, Keys, Reply, Request, Retrieve, Span, Store, Verb};
+use crate::service::Service;
+use crate::stats;
+
+/// One thing to do.
+#[derive(Clone, Copy, Debug)]
+pub enum Step {
+    /// A request that needs nothing but its line.
+    Run(Request),
+    /// A storage command and its value.
+    Store {
+        /// The command.
+        store: Store,
+        /// Where its value lies.
+        value: Span,
+    },
+    /// A storage command that is too large: all it does is what a refused one does to the old item (protocol 6.2).
+    Refuse {
+        /// Which command.
+        verb: Verb,
+        /// The key.
+        key: KeyIndex,
+        /// The answer, unless none is wanted or the data block must be swallowed first.
+        reply: Option<Reply>,
+    },
+    /// More keys of a multi-get whose first ones have been answered.
+    MoreKeys {
+        /// What to answer for a hit.
+        retrieve: Retrieve,
+        /// Whether these are the last ones, so that END follows.
+        last: bool,
+    },
+    /// Nothing but an answer.
+    Reply(Reply),
+}
+
+/// What is to be done under one batch. Kept by the worker and used again, so that planning allocates nothing.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// Each step, with the position in the input at which it began.
+    pub steps: Vec<(Step, u32)>,
+    /// The keys of all steps, in the order of the steps.
+    pub keys: Keys,
+}
+
+impl Plan {
+    /// Forgets everything, keeps the memory.
+    pub fn clear(&mut self) {
+        self.steps.clear();
+        self.keys.clear();
+    }
+
+    /// Adds a step that began at `start`.
+    #[inline]
+    pub fn push(&mut self, step: Step, start: usize) {
+        self.steps.push((step, start as u32));
+    }
+}
+
+/// How far a plan was carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ran {
+    /// To its end.
+    All,
+    /// The output was full before the step that began at this position.
+    Before(usize),
+    /// The output was full inside a multi-get: the key list goes on at this position.
+    Inside(Retrieve, usize),
+}
+
+/// Carries out `plan`, whose spans refer to `input`, until it is done or `output` is full.
+pub fn run(plan: &mut Plan, input: &[u8], batch: &mut Batch<'_>, output: &mut Output, service: &Service) -> Ran {
+    let Plan { steps, keys } = plan;
+    let mut staged = Staged { keys, ready: 0 };
+    for (step, start) in steps.iter() {
+        if output.is_full() {
+            return Ran::Before(*start as usize);
+        }
+        match *step {
+            Step::Run(Request::Retrieve { retrieve, first, count }) => {
+                if let Some(at) = retrieve_keys(retrieve, first, count, &mut staged, input, batch, output) {
+                    return Ran::Inside(retrieve, at);
+                }
+                output.bytes.extend_from_slice(END);
+            }
+            Step::MoreKeys { retrieve, last } => {
+                let count = staged.keys.len() as u32;
+                if let Some(at) = retrieve_keys(retrieve, 0, count, &mut staged, input, batch, output) {
+                    return Ran::Inside(retrieve, at);
+                }
+                if last {
+                    output.bytes.extend_from_slice(END);
+                }
+            }
+            Step::Store { store, value } => {
+                let key = staged.key(store.key, input, batch);
+                let reply = self::store(&store, key, input, NewValue::Bytes(value.of(input)), batch);
+                answer(reply, store.noreply, output);
+            }
+            Step::Refuse { verb, key, reply } => {
+                let key = staged.key(key, input, batch);
+                batch.refuse(mode(verb), key.span.of(input), key.hash, StoreError::TooLarge);
+                if let Some(reply) = reply {
+                    output.reply(reply);
+                }
+            }
+            Step::Reply(reply) => output.reply(reply),
+            Step::Run(request) => run_one(request, &mut staged, input, batch, output, service),
+        }
+    }
+    Ran::All
+}
+
+/// Stores `value` under a key of `input`, and says what came of it.
+pub fn store(store: &Store, key: Key, input: &[u8], value: NewValue<'_>, batch: &mut Batch<'_>) -> Reply {
+    let expiry = Expiry::from_exptime(i64::from(store.exptime), batch.now());
+    match batch.store(mode(store.verb), key.span.of(input), key.hash, store.flags, expiry, value) {
+        Ok(Outcome::Stored) => Reply::Stored,
+        Ok(Outcome::NotStored) => Reply::NotStored,
+        Ok(Outcome::Exists) => Reply::Exists,
+        Ok(Outcome::NotFound) => Reply::NotFound,
+        Err(error) => refusal(error),
+    }
+}
+
+/// The line for a storage command that was refused.
+pub fn refusal(error: StoreError) -> Reply {
+    match error {
+        StoreError::TooLarge => Reply::TooLarge,
+        _ => Reply::NoMemoryToStore,
+    }
+}
+
+/// The store's word for a verb.
+pub fn mode(verb: Verb) -> Mode {
+    match verb {
+        Verb::Set => Mode::Set,
+        Verb::Add => Mode::Add,
+        Verb::Replace => Mode::Replace,
+        Verb::Append => Mode::Append,
+        Verb::Prepend => Mode::Prepend,
+        Verb::Cas(unique) => Mode::Cas(unique),
+    }
+}
+
+/// The keys of a plan, of which those before `ready` are hashed and fetched ahead.
+struct Staged<'p> {
+    keys: &'p mut Keys,
+    ready: usize,
+}
+
+impl Staged<'_> {
+    /// The key at `index`, hashed; brings the next group of keys forward when the last one is used up.
+    #[inline]
+    fn key(&mut self, index: KeyIndex, input: &[u8], batch: &Batch<'_>) -> Key {
+        let index = index as usize;
+        if index >= self.ready {
+            self.bring_forward(index, input, batch);
+        }
+        self.keys[index]
+    }
+
+    fn bring_forward(&mut self, index: usize, input: &[u8], batch: &Batch<'_>) {
+        debug_assert!(index == self.ready, "keys are used in order");
+        let end = self.keys.len().min(index + STAGED_KEYS_MAX);
+        let group = &mut self.keys[index..end];
+        self.ready = end;
+        if let [key] = group {
+            // Nothing to overlap with.
+            key.hash = batch.hash(key.span.of(input));
+            return;
+        }
+        for key in group.iter_mut() {
+            key.hash = batch.hash(key.span.of(input));
+            batch.prefetch_bucket(key.hash);
+        }
+        for key in group.iter() {
+            batch.prefetch_record(key.hash);
+        }
+    }
+}
+
+/// Answers `count` keys from `first` on. If the output fills up, says at which position the key list goes on.
+#[inline]
+fn retrieve_keys(
+    retrieve: Retrieve,
+    first: KeyIndex,
+    count: u32,
+    staged: &mut Staged<'_>,
+    input: &[u8],
+    batch: &mut Batch<'_>,
+    output: &mut Output,
+) -> Option<usize> {
+    for index in first..first + count {
+        let key = staged.key(index, input, batch);
+        match retrieve.touch {
+            None => {
+                if let Some(item) = batch.get(key.span.of(input), key.hash) {
+                    value(&item, retrieve.cas, output);
+                }
+            }
+            Some(exptime) => {
+                let expiry = Expiry::from_exptime(i64::from(exptime), batch.now());
+                if let Some(item) = batch.get_and_touch(key.span.of(input), key.hash, expiry) {
+                    value(&item, retrieve.cas, output);
+                }
+            }
+        }
+        if output.is_full() {
+            return Some(key.span.end());
+        }
+    }
+    None
+}
+
+/// Encodes a hit. A large value is left where it lies.
+#[inline]
+fn value(item: &Item<'_>, cas: bool, output: &mut Output) {
+    let cas = cas.then(|| item.cas());
+    match item.large() {
+        None => encode::value(&mut output.bytes, item.key(), item.flags(), cas, item.value()),
+        Some(large) => {
+            encode::value_line(&mut output.bytes, item.key(), item.flags(), cas, large.len(), 0);
+            output.large = Some(large);
+        }
+    }
+}
+
+fn answer(reply: Reply, noreply: bool, output: &mut Output) {
+    if !noreply {
+        output.reply(reply);
+    }
+}
+
+/// The requests that are not worth a place in the loop of [`run`].
+fn run_one(
+    request: Request,
+    staged: &mut Staged<'_>,
+    input: &[u8],
+    batch: &mut Batch<'_>,
+    output: &mut Output,
+    service: &Service,
+) {
+    match request {
+        Request::Delete { key, noreply } => {
+            let key = staged.key(key, input, batch);
+            let deleted = batch.delete(key.span.of(input), key.hash);
+            answer(if deleted { Reply::Deleted } else { Reply::NotFound }, noreply, output);
+        }
+        Request::Arith { key, delta, noreply } => {
+            let key = staged.key(key, input, batch);
+            let delta = match delta {
+                Arith::Incr(by) => Delta::Incr(by),
+                Arith::Decr(by) => Delta::Decr(by),
+            };
+            match batch.arith(key.span.of(input), key.hash, delta) {
+                Ok(ArithOutcome::Value(_)) if noreply => {}
+                Ok(ArithOutcome::Value(value)) => encode::number_line(&mut output.bytes, value),
+                Ok(ArithOutcome::NotFound) => answer(Reply::NotFound, noreply, output),
+                Ok(ArithOutcome::NonNumeric) => answer(Reply::NonNumeric, noreply, output),
+                Err(_) => answer(Reply::NoMemory, noreply, output),
+            }
+        }
+        Request::Touch { key, exptime, noreply } => {
+            let key = staged.key(key, input, batch);
+            let expiry = Expiry::from_exptime(i64::from(exptime), batch.now());
+            let reply = match batch.touch(key.span.of(input), key.hash, expiry) {
+                Ok(true) => Reply::Touched,
+                Ok(false) => Reply::NotFound,
+                Err(_) => Reply::NoMemory,
+            };
+            answer(reply, noreply, output);
+        }
+        Request::FlushAll { exptime, noreply } => answer(flush_all(exptime, batch, service), noreply, output),
+        Request::Verbosity { level, noreply } => {
+            service.set_verbosity(level);
+            answer(Reply::Ok, noreply, output);
+        }
+        Request::Version => {
+            output.bytes.extend_from_slice(b"VERSION ");
+            output.bytes.extend_from_slice(crate::PROTOCOL_VERSION.as_bytes());
+            output.bytes.extend_from_slice(encode::CRLF);
+        }
+        Request::Stats { topic } => stats::answer(topic.of(input), service, &mut output.bytes),
+        Request::Retrieve { .. } | Request::Store(_) | Request::Quit => {
+            unreachable!("retrievals and stores are steps of their own, and quit ends the plan")
+        }
+    }
+}
+
+fn flush_all(exptime: i32, batch: &mut Batch<'_>, service: &Service) -> Reply {
+    if !service.config.flush_allowed {
+        service.count_refused_flush();
+        return Reply::FlushForbidden;
+    }
+    let at = match exptime {
+        1.. => Expiry::from_exptime(i64::from(exptime), batch.now()),
+        _ => Expiry::Never,
+    };
+    batch.flush_all(at);
+    Reply::Ok
+}

@@ -1,0 +1,156 @@
+//! The settings of a server.
+
+use std::num::NonZeroUsize;
+
+/// Everything that can be set about a server. [`Config::default`] is what `memkv` without flags runs with.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Addresses to listen on (`-l`), each with a port of its own or with [`port`](Self::port).
+    pub listen: Vec<Endpoint>,
+    /// TCP port (`-p`); 0 lets the system choose.
+    pub port: u16,
+    /// Memory for items and index, in bytes (`-m`).
+    pub memory_bytes: usize,
+    /// Largest item in bytes, counted as protocol 8 does (`-I`).
+    pub item_bytes_max: usize,
+    /// Open connections (`-c`).
+    pub connections_max: usize,
+    /// Worker threads (`-t`); `None` for as many as there are cores.
+    pub workers: Option<NonZeroUsize>,
+    /// Commands of one connection after which the others get their turn (`-R`).
+    pub commands_per_turn: usize,
+    /// Connections that may wait to be accepted (`-b`).
+    pub backlog: i32,
+    /// Whether items make room for others (off with `-M`).
+    pub evict: bool,
+    /// Whether items have CAS ids (off with `-C`).
+    pub cas: bool,
+    /// Whether flush_all is allowed (off with `-F`).
+    pub flush_allowed: bool,
+    /// How much to log (`-v`, repeated).
+    pub verbosity: u8,
+    /// How workers wait for their sockets.
+    pub reactor: ReactorKind,
+    /// Test hook: a connection's task panics when its input holds these bytes.
+    #[doc(hidden)]
+    pub panic_on_input: Option<Box<[u8]>>,
+}
+
+/// How workers wait for their sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum ReactorKind {
+    /// epoll itself where there is one, else [`Polling`](Self::Polling).
+    Auto,
+    /// The `polling` crate, which runs on every system.
+    Polling,
+}
+
+/// Where to listen: a host, and a port if it is not the common one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Name or address; `None` for all addresses of the machine.
+    pub host: Option<String>,
+    /// The port, if it is not [`Config::port`].
+    pub port: Option<u16>,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            listen: vec![Endpoint { host: Some("127.0.0.1".to_owned()), port: None }],
+            port: 11211,
+            memory_bytes: 64 << 20,
+            item_bytes_max: 1 << 20,
+            connections_max: 1024,
+            workers: None,
+            commands_per_turn: 20,
+            backlog: 1024,
+            evict: true,
+            cas: true,
+            flush_allowed: true,
+            verbosity: 0,
+            reactor: ReactorKind::Auto,
+            panic_on_input: None,
+        }
+    }
+}
+
+impl Config {
+    /// What the store needs to know.
+    pub fn store(&self) -> memkv_engine::store::Config {
+        memkv_engine::store::Config {
+            memory_limit: self.memory_bytes,
+            item_size_max: self.item_bytes_max,
+            evict: self.evict,
+            cas: self.cas,
+        }
+    }
+
+    /// The addresses in the form of `-l`, unless all of them are listened on.
+    pub fn interfaces(&self) -> Option<String> {
+        let texts: Option<Vec<String>> = self.listen.iter().map(Endpoint::interface).collect();
+        texts.map(|texts| texts.join(","))
+    }
+}
+
+impl Endpoint {
+    /// One entry of `-l`: `host`, `host:port`, `[ipv6]`, `[ipv6]:port`, a bare IPv6 address, or `*` in place of the host.
+    ///
+    /// # Errors
+    /// What is wrong with it, in a few words.
+    pub fn parse(text: &str) -> Result<Endpoint, String> {
+        let text = text.trim();
+        let (host, port) = match text.strip_prefix('[') {
+            Some(rest) => {
+                let (host, after) = rest.split_once(']').ok_or_else(|| format!("no ] in address '{text}'"))?;
+                match after.strip_prefix(':') {
+                    Some(port) => (host, Some(port)),
+                    None if after.is_empty() => (host, None),
+                    None => return Err(format!("unexpected '{after}' in address '{text}'")),
+                }
+            }
+            // More than one colon without brackets can only be an IPv6 address.
+            None => match text.split_once(':') {
+                Some((host, port)) if !port.contains(':') => (host, Some(port)),
+                _ => (text, None),
+            },
+        };
+        if host.is_empty() {
+            return Err(format!("no host in address '{text}'"));
+        }
+        let port = match port {
+            Some(port) => Some(port.parse().map_err(|_| format!("invalid port in address '{text}'"))?),
+            None => None,
+        };
+        Ok(Endpoint { host: (host != "*").then(|| host.to_owned()), port })
+    }
+
+    fn interface(&self) -> Option<String> {
+        let host = self.host.as_deref()?;
+        Some(match self.port {
+            None => host.to_owned(),
+            Some(port) if host.contains(':') => format!("[{host}]:{port}"),
+            Some(port) => format!("{host}:{port}"),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_a_host_and_perhaps_a_port() {
+        let endpoint = |host: Option<&str>, port| Ok(Endpoint { host: host.map(str::to_owned), port });
+        assert_eq!(Endpoint::parse("localhost"), endpoint(Some("localhost"), None));
+        assert_eq!(Endpoint::parse("127.0.0.1:5"), endpoint(Some("127.0.0.1"), Some(5)));
+        assert_eq!(Endpoint::parse("[::1]:5"), endpoint(Some("::1"), Some(5)));
+        assert_eq!(Endpoint::parse("[::1]"), endpoint(Some("::1"), None));
+        assert_eq!(Endpoint::parse("::1"), endpoint(Some("::1"), None));
+        assert_eq!(Endpoint::parse("*"), endpoint(None, None));
+        assert_eq!(Endpoint::parse("*:5"), endpoint(None, Some(5)));
+        for bad in ["", ":5", "[::1", "[::1]5", "a:b", "a:70000"] {
+            assert!(Endpoint::parse(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! A connection: the only place where a [`Session`] meets a socket.
+//!
+//! A connection is one task on one worker for life. Its work is done in turns, each of them synchronous: one read into the worker's
+//! input buffer, everything that is there parsed and run, one write from the worker's output buffer. Between turns the
+//! task waits for the one thing it needs: input, room in the socket, or just its next turn.
+//!
+//! What the connection owns between turns is input that is not a whole command yet and answers that the client has not taken. Both
+//! are bounded: nothing is read while answers are unsent, and answers are made in slices. An idle connection owns neither.
+
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
+use std::rc::Rc;
+
+use memkv_engine::store::LargeValue;
+
+use crate::limits::{READ_BYTES_PRESSED, RESPONSE_SLICE_BYTES, RESPONSE_SLICE_SLOW_BYTES, SLICES_PER_TURN};
+use crate::output::Output;
+use crate::protocol::encode::CRLF;
+use crate::reactor::Source;
+use crate::service::Seat;
+use crate::session::{Session, Status, Turn};
+use crate::worker::{Desk, Worker};
+
+/// One client.
+pub struct Connection {
+    source: Source,
+    session: Session,
+    /// Input that is not a whole command yet, or that has to wait.
+    unfinished: Vec<u8>,
+    /// Answers that the socket did not take.
+    unsent: Option<Box<Unsent>>,
+    /// What the session waits for.
+    status: Status,
+    /// Whether the client did not take all of the last slice.
+    slow: bool,
+    /// Bytes that this connection has entered in the worker's account.
+    owned_bytes: usize,
+    worker: Rc<Worker>,
+    _seat: Seat,
+}
+
+/// What a turn ends with.
+enum Next {
+    /// Wait for input.
+    Receive,
+    /// Wait until the socket takes more.
+    Send,
+    /// Let the other connections have their turn.
+    Yield,
+    /// Close the connection.
+    Close,
+}
+
+/// The rest of a slice: `bytes`, then `large` and CRLF, of all of which `sent` bytes have gone.
+struct Unsent {
+    bytes: Vec<u8>,
+    large: Option<LargeValue>,
+    sent: usize,
+}
+
+/// Serves a client until it leaves, breaks a rule, or the server stops.
+pub async fn serve(mut connection: Connection) {
+    loop {
+        match connection.turn() {
+            Next::Receive => connection.source.readable().await,
+            Next::Send => connection.source.writable().await,
+            Next::Yield => smol::future::yield_now().await,
+            Next::Close => return,
+        }
+    }
+}
+
+impl Connection {
+    /// A connection over `source`, about to begin.
+    pub fn new(source: Source, worker: Rc<Worker>, seat: Seat) -> Connection {
+        Connection {
+            source,
+            session: Session::default(),
+            unfinished: Vec::new(),
+            unsent: None,
+            status: Status::Hungry,
+            slow: false,
+            owned_bytes: 0,
+            worker,
+            _seat: seat,
+        }
+    }
+
+    /// Does what can be done without waiting, within one turn's limits.
+    fn turn(&mut self) -> Next {
+        if let Some(next) = self.send_unsent() {
+            return next;
+        }
+        if self.status == Status::Close {
+            return Next::Close;
+        }
+        // When the server stops, whatever has arrived is answered, announced by an event or not.
+        let hungry = self.status == Status::Hungry;
+        if hungry && !self.source.may_receive() && !self.source.is_draining() {
+            return Next::Receive;
+        }
+        let worker = Rc::clone(&self.worker);
+        let mut desk = worker.desk.borrow_mut();
+        let next = self.work(hungry, &mut desk, &worker);
+        drop(desk);
+        self.account().unwrap_or(next)
+    }
+
+    /// Receives if the session needs it, runs what is there, sends the answers, keeps the rest.
+    fn work(&mut self, hungry: bool, desk: &mut Desk, worker: &Worker) -> Next {
+        let Desk { input, plan, output, handle } = desk;
+        let counters = worker.counters();
+        let pressed = worker.is_pressed();
+        let mut len = self.unfinished.len();
+        input[..len].copy_from_slice(&self.unfinished);
+        if hungry {
+            match self.receive(len, pressed, input) {
+                // The end of the stream; whatever was whole has been answered.
+                Ok(Received { total: 0, .. }) => return Next::Close,
+                Ok(received) => {
+                    counters.bytes_read.add_owned(received.total as u64);
+                    len += received.buffered;
+                }
+                Err(error) => return self.cannot_receive(&error),
+            }
+        }
+        let mut at = 0;
+        let mut commands_left = worker.service.config.commands_per_turn;
+        for _ in 0..SLICES_PER_TURN {
+            output.begin(if self.slow || pressed { RESPONSE_SLICE_SLOW_BYTES } else { RESPONSE_SLICE_BYTES });
+            let service = &*worker.service;
+            let mut turn = Turn { handle, plan, output, service, commands_left: &mut commands_left };
+            let progress = self.session.advance(&input[at..len], &mut turn);
+            at += progress.consumed;
+            self.status = progress.status;
+            if !output.is_empty() && self.send(output, worker).is_err() {
+                return Next::Close;
+            }
+            if self.unsent.is_some() || self.status != Status::Full {
+                break;
+            }
+        }
+        self.keep(&input[at..len]);
+        match self.status {
+            _ if self.unsent.is_some() => Next::Send,
+            Status::Close => Next::Close,
+            Status::Full => Next::Yield,
+            Status::Yield => {
+                counters.conn_yields.add_owned(1);
+                Next::Yield
+            }
+            // There is more already, but the others come first.
+            Status::Hungry if self.source.may_receive() => Next::Yield,
+            Status::Hungry => Next::Receive,
+        }
+    }
+
+    /// Reads once: behind the `len` bytes of unfinished input, or first into the value that is being received.
+    fn receive(&mut self, len: usize, pressed: bool, input: &mut [u8]) -> io::Result<Received> {
+        let room = if pressed { READ_BYTES_PRESSED } else { input.len() };
+        let end = input.len().min(len + room);
+        let buffer = &mut input[len..end];
+        debug_assert!(!buffer.is_empty(), "a session never leaves a full read buffer unfinished");
+        let Some(direct) = self.session.direct() else {
+            let total = self.source.receive(&mut [IoSliceMut::new(buffer)])?;
+            return Ok(Received { total, buffered: total });
+        };
+        let direct_len = direct.len();
+        let total = self.source.receive(&mut [IoSliceMut::new(direct), IoSliceMut::new(buffer)])?;
+        self.session.direct_filled(total.min(direct_len));
+        Ok(Received { total, buffered: total.saturating_sub(direct_len) })
+    }
+
+    /// What to do after a read that brought nothing.
+    fn cannot_receive(&self, error: &io::Error) -> Next {
+        match error.kind() {
+            ErrorKind::WouldBlock if self.source.is_draining() => Next::Close,
+            ErrorKind::WouldBlock => Next::Receive,
+            ErrorKind::Interrupted => Next::Yield,
+            // The connection is broken; a client that goes away without a word is nothing to report.
+            _ => Next::Close,
+        }
+    }
+
+    /// Sends a slice with one write, and keeps what the socket does not take.
+    fn send(&mut self, output: &mut Output, worker: &Worker) -> io::Result<()> {
+        let large_len = output.large.as_ref().map_or(0, |large| large.len() + CRLF.len());
+        let whole = output.bytes.len() + large_len;
+        let sent = match &output.large {
+            None => self.source.send(&[IoSlice::new(&output.bytes)]),
+            Some(large) => self.source.send(&[IoSlice::new(&output.bytes), IoSlice::new(large), IoSlice::new(CRLF)]),
+        };
+        let sent = taken(sent)?;
+        worker.counters().bytes_written.add_owned(sent as u64);
+        self.slow = sent < whole;
+        if self.slow {
+            let copied = sent.min(output.bytes.len());
+            let bytes = output.bytes[copied..].to_vec();
+            self.unsent = Some(Box::new(Unsent { bytes, large: output.large.take(), sent: sent - copied }));
+        }
+        Ok(())
+    }
+
+    /// Sends what earlier turns left. `None` if nothing is left.
+    fn send_unsent(&mut self) -> Option<Next> {
+        let unsent = self.unsent.as_mut()?;
+        let sent = match taken(unsent.send(&self.source)) {
+            Ok(sent) => sent,
+            Err(_) => return Some(Next::Close),
+        };
+        self.worker.counters().bytes_written.add_owned(sent as u64);
+        unsent.sent += sent;
+        if unsent.sent < unsent.len() {
+            return Some(Next::Send);
+        }
+        self.unsent = None;
+        None
+    }
+
+    /// Keeps input for the next turn, and no memory if there is none.
+    fn keep(&mut self, rest: &[u8]) {
+        if !rest.is_empty() {
+            self.unfinished.clear();
+            self.unfinished.extend_from_slice(rest);
+        } else if self.unfinished.capacity() > 0 {
+            self.unfinished = Vec::new();
+        }
+    }
+
+    /// Enters what the connection owns into the worker's account. If that is too much it must go.
+    fn account(&mut self) -> Option<Next> {
+        let owned = self.unfinished.capacity()
+            + self.unsent.as_ref().map_or(0, |unsent| unsent.bytes.len())
+            + self.session.owned_bytes();
+        if owned == self.owned_bytes {
+            return None;
+        }
+        let grows = owned > self.owned_bytes;
+        let fits = self.worker.account(self.owned_bytes, owned);
+        self.owned_bytes = owned;
+        if grows && !fits {
+            self.worker.counters().response_obj_oom.add_owned(1);
+            return Some(Next::Close);
+        }
+        None
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.worker.account(self.owned_bytes, 0);
+    }
+}
+
+/// What a read brought.
+struct Received {
+    /// All bytes together.
+    total: usize,
+    /// Those that went into the input buffer.
+    buffered: usize,
+}
+
+impl Unsent {
+    fn len(&self) -> usize {
+        self.bytes.len() + self.large.as_ref().map_or(0, |large| large.len() + CRLF.len())
+    }
+
+    fn send(&self, source: &Source) -> io::Result<usize> {
+        let bytes = &self.bytes[self.sent.min(self.bytes.len())..];
+        let Some(large) = &self.large else {
+            return source.send(&[IoSlice::new(bytes)]);
+        };
+        let sent = self.sent.saturating_sub(self.bytes.len());
+        let value = &large[sent.min(large.len())..];
+        let end = &CRLF[sent.saturating_sub(large.len())..];
+        source.send(&[IoSlice::new(bytes), IoSlice::new(value), IoSlice::new(end)])
+    }
+}
+
+/// The result of a send, where taking nothing now is no error.
+fn taken(result: io::Result<usize>) -> io::Result<usize> {
+    match result {
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(0),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_connection_owns_less_than_a_kibibyte() {
+        // The task adds its header, and the reactor a slot and the shared readiness: all of that stays below 200 bytes.
+        fn future_size<F: Future>(_: impl Fn(Connection) -> F) -> usize {
+            size_of::<F>()
+        }
+        assert!(future_size(serve) <= 512, "{} bytes", future_size(serve));
+    }
+}

@@ -1,0 +1,77 @@
+//! Every bound of the server in one place: what a client may send, and what a connection may own.
+
+use std::time::Duration;
+
+/// Longest key (protocol 2.1).
+pub const KEY_BYTES_MAX: usize = 250;
+
+/// Shortest command line that is looked at, its terminator included (protocol 1.2).
+pub const LINE_BYTES_MIN: usize = 4;
+
+/// A line that is longer than this and has no newline yet closes the connection, unless it is a multi-get (protocol 1.9).
+pub const LINE_BYTES_MAX: usize = 2048;
+
+/// Leading spaces that are skipped before deciding whether an endless line is a multi-get (protocol 1.9).
+pub const LEADING_SPACES_MAX: usize = 100;
+
+/// Tokens that are told apart on a line; the rest of the line stays glued to the last one (protocol 1.8).
+pub const TOKENS_MAX: usize = 23;
+
+/// Largest data block whose length is accepted, to be stored or to be swallowed (protocol 6.6).
+pub const VALUE_BYTES_MAX: u32 = 2_147_483_645;
+
+/// A worker's read buffer: what one `read` can bring, and the most unfinished input that a connection keeps.
+///
+/// memcached's is as long, so lines that never complete end at the same length there and here (protocol 1.10).
+pub const READ_BUFFER_BYTES: usize = 16 * 1024;
+
+/// A multi-get line that is still unfinished at this length is answered key by key as it arrives.
+///
+/// Half of the read buffer, so that each further `read` can bring at least as much again.
+pub const KEY_LIST_BUFFERED_MAX: usize = READ_BUFFER_BYTES / 2;
+
+/// Keys whose index lines and records are fetched ahead together: enough to hide memory latency behind one another, and
+/// few enough for all of their cache lines to stay in a 32 KiB first-level cache.
+pub const STAGED_KEYS_MAX: usize = 64;
+
+/// Commands of one connection that run under one batch, whatever `-R` says.
+pub const BATCH_COMMANDS_MAX: usize = 256;
+
+/// A response is sent in slices: no further command runs once this much of it waits in the worker's output buffer.
+pub const RESPONSE_SLICE_BYTES: usize = 64 * 1024;
+
+/// The slice of a client that did not take all of its last one: what it does not read is copied to memory of its own.
+pub const RESPONSE_SLICE_SLOW_BYTES: usize = 8 * 1024;
+
+/// Slices that one turn sends before the other connections of the worker get theirs.
+pub const SLICES_PER_TURN: usize = 4;
+
+/// Unsent responses and unfinished input that all connections together may own, shared out evenly among the workers.
+/// The connection that would pass it is closed.
+pub const CONNECTION_MEMORY_BYTES: usize = 32 * 1024 * 1024;
+
+/// A worker whose connections own more than this share of what they may is pressed: it sends and reads in small pieces.
+pub const PRESSED_SHARE: usize = 4;
+
+/// What one `read` brings to a pressed worker beyond the unfinished input.
+pub const READ_BYTES_PRESSED: usize = 4 * 1024;
+
+/// A value that is being received takes memory for this much beyond what has arrived, never for all that was announced.
+pub const VALUE_GROWTH_BYTES: usize = 16 * 1024;
+
+/// Events that one wait brings; the rest waits for the next one.
+pub const EVENTS_PER_WAIT: usize = 512;
+
+/// Tasks that run between two looks at the sockets.
+pub const TASKS_PER_WAIT: usize = 512;
+
+/// How long connections get to take their last answers when the server stops. SIGTERM promises two seconds in all.
+pub const SHUTDOWN_GRACE: Duration = Duration::from_millis(1200);
+
+/// First and longest pause of a listener that cannot accept, for want of file descriptors mostly.
+pub const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(10);
+/// See [`ACCEPT_PAUSE_MIN`].
+pub const ACCEPT_PAUSE_MAX: Duration = Duration::from_millis(500);
+
+/// File descriptors beyond the clients' own: standard streams, listeners, three a worker, the control side's reactor.
+pub const RESERVED_FDS: u64 = 64;

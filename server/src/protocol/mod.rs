@@ -1,0 +1,16 @@
+//! memcached's text protocol as pure functions on byte slices: bytes in, [`Request`]s out; responses in, bytes out.
+//!
+//! Nothing here reads a socket, a clock or the store. A request is plain data: what it names lies in the input, and is
+//! referred to by position ([`Span`]), so that a whole pipeline is parsed without an allocation and can be looked at several
+//! times (to hash its keys, to fetch them ahead, to execute).
+//!
+//! Read in this order: [`request`] (what can be asked), [`parse`] (command lines and key lists), [`number`] (how memcached reads
+//! numbers), [`encode`] (what is answered).
+
+pub mod encode;
+pub mod number;
+pub mod parse;
+pub mod request;
+
+pub use encode::Reply;
+pub use request::{Arith, Key, KeyIndex, Keys, Request, Retrieve, Span, Store, Verb};

@@ -1,0 +1,456 @@
+//! A connection without its socket: bytes in, bytes out.
+//!
+//! A [`Session`] knows where in the protocol a client is: between commands, inside a value, inside a key list that is answered
+//! in pieces, inside a block that is thrown away. [`Session::advance`] takes the bytes that are there, runs as many commands
+//! as it may under one batch, and says how far it came and what it is waiting for. It does no I/O and keeps no input: what is
+//! not consumed is the caller's to show again with more behind it.
+//!
+//! The same code serves sockets ([`connection`](crate::connection)), tests and fuzzing ([`Loopback`](crate::loopback::Loopback)).
+
+use memchr::memchr;
+use memkv_engine::store::{Handle, LargeBuf, NewValue, StoreError};
+
+use crate::command::{self, Plan, Ran, Step};
+use crate::limits::{BATCH_COMMANDS_MAX, READ_BUFFER_BYTES, VALUE_GROWTH_BYTES};
+use crate::output::Output;
+use crate::protocol::encode::CRLF;
+use crate::protocol::parse::{self, Block, Line, ListEnd};
+use crate::protocol::{Key, Reply, Request, Retrieve, Span, Store};
+use crate::service::Service;
+
+/// Keys of one multi-get that are looked up under one batch when its line is answered in pieces.
+const PIECE_KEYS_MAX: usize = 1024;
+
+/// What a turn works with; all of it belongs to the worker, but for the number of commands.
+pub struct Turn<'t> {
+    /// The worker's way into the store.
+    pub handle: &'t mut Handle,
+    /// The worker's plan, whatever is in it.
+    pub plan: &'t mut Plan,
+    /// Where the answers go.
+    pub output: &'t mut Output,
+    /// What all connections share.
+    pub service: &'t Service,
+    /// How many commands may still run before the others get their turn (`-R`).
+    pub commands_left: &'t mut usize,
+}
+
+/// What the session waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// More input.
+    Hungry,
+    /// The output is full: send it and go on with the rest of the input.
+    Full,
+    /// The commands of this turn are used up; go on with the rest of the input when the others had theirs.
+    Yield,
+    /// Nothing: send the output and close.
+    Close,
+}
+
+/// How far a call of [`Session::advance`] came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Input bytes that are done with.
+    pub consumed: usize,
+    /// What the session waits for.
+    pub status: Status,
+}
+
+/// Where in the protocol a client is.
+#[derive(Debug, Default)]
+pub struct Session {
+    state: State,
+}
+
+#[derive(Debug, Default)]
+enum State {
+    /// Between commands.
+    #[default]
+    Commands,
+    /// Inside the key list of a multi-get; the keys before the input's first byte have been answered.
+    Keys(Retrieve),
+    /// Inside the value of a storage command that does not fit into the read buffer, or right behind it.
+    Value(Box<Receiving>),
+    /// Inside a data block that nobody wants.
+    Swallow { left: u64, reply: Option<Reply> },
+    /// Inside a line that is too long to be kept.
+    SkipLine(Reply),
+}
+
+/// A value on its way in.
+struct Receiving {
+    store: Store,
+    key: Box<[u8]>,
+    body: Body,
+    /// How much of the value has arrived.
+    filled: usize,
+}
+
+/// Where a value is collected.
+enum Body {
+    /// Right where it will live.
+    Large(LargeBuf),
+    /// In the connection's own memory, which grows as the value arrives.
+    Own(Vec<u8>),
+}
+
+/// Where planning ended.
+enum Tail {
+    /// The input is used up to this position, and the rest is not a whole command yet.
+    Hungry(usize),
+    /// As many commands as allowed are planned; the input goes on at this position.
+    Limit(usize),
+    /// The client is done, or is none.
+    Close,
+    /// A value follows at this position that does not fit into the read buffer.
+    Value(Store, usize),
+    /// At this position the session goes on in this state.
+    Enter(State, usize),
+}
+
+impl Session {
+    /// Runs what `input` holds, which begins where the last call's `consumed` ended.
+    pub fn advance(&mut self, input: &[u8], turn: &mut Turn<'_>) -> Progress {
+        turn.service.inject_fault(input);
+        let mut at = 0;
+        loop {
+            let step = match &mut self.state {
+                State::Commands => self.commands(input, &mut at, turn),
+                State::Keys(retrieve) => {
+                    let retrieve = *retrieve;
+                    self.keys(retrieve, input, &mut at, turn)
+                }
+                State::Value(_) => self.value(input, &mut at, turn),
+                State::Swallow { left, reply } => {
+                    let taken = (input.len() - at).min(usize::try_from(*left).unwrap_or(usize::MAX));
+                    *left -= taken as u64;
+                    at += taken;
+                    if *left > 0 {
+                        Some(Status::Hungry)
+                    } else {
+                        let reply = reply.take();
+                        self.resume(reply, turn)
+                    }
+                }
+                State::SkipLine(reply) => match memchr(b'\n', &input[at..]) {
+                    None => {
+                        at = input.len();
+                        Some(Status::Hungry)
+                    }
+                    Some(len) => {
+                        at += len + 1;
+                        let reply = *reply;
+                        self.resume(Some(reply), turn)
+                    }
+                },
+            };
+            if let Some(status) = step {
+                return Progress { consumed: at, status };
+            }
+        }
+    }
+
+    /// Memory that stands ready for the next bytes of a value: reading straight into it saves a copy.
+    pub fn direct(&mut self) -> Option<&mut [u8]> {
+        match &mut self.state {
+            State::Value(receiving) => receiving.free(),
+            _ => None,
+        }
+    }
+
+    /// Says that the first `len` bytes of [`direct`](Self::direct) have been filled.
+    pub fn direct_filled(&mut self, len: usize) {
+        match &mut self.state {
+            State::Value(receiving) => receiving.filled += len,
+            _ => debug_assert!(len == 0, "only a value is received directly"),
+        }
+    }
+
+    /// Bytes of memory that this session owns beyond itself, large values of the store aside.
+    pub fn owned_bytes(&self) -> usize {
+        match &self.state {
+            State::Value(receiving) => {
+                let body = match &receiving.body {
+                    Body::Large(_) => 0,
+                    Body::Own(bytes) => bytes.capacity(),
+                };
+                size_of::<Receiving>() + receiving.key.len() + body
+            }
+            _ => 0,
+        }
+    }
+
+    /// Back to commands, after a last word about what was there.
+    fn resume(&mut self, reply: Option<Reply>, turn: &mut Turn<'_>) -> Option<Status> {
+        if let Some(reply) = reply {
+            turn.output.reply(reply);
+        }
+        self.state = State::Commands;
+        None
+    }
+
+    /// Plans and runs whole commands.
+    fn commands(&mut self, input: &[u8], at: &mut usize, turn: &mut Turn<'_>) -> Option<Status> {
+        if *turn.commands_left == 0 {
+            return Some(if *at == input.len() { Status::Hungry } else { Status::Yield });
+        }
+        turn.plan.clear();
+        let commands_max = (*turn.commands_left).min(BATCH_COMMANDS_MAX);
+        let tail = plan(input, *at, commands_max, turn);
+        *turn.commands_left -= turn.plan.steps.len().min(*turn.commands_left);
+        if !turn.plan.steps.is_empty() {
+            match run(input, turn) {
+                Ran::All => {}
+                Ran::Before(position) => {
+                    *at = position;
+                    return Some(Status::Full);
+                }
+                Ran::Inside(retrieve, position) => {
+                    *at = position;
+                    self.state = State::Keys(retrieve);
+                    return Some(Status::Full);
+                }
+            }
+        }
+        match tail {
+            Tail::Hungry(position) => {
+                *at = position;
+                Some(Status::Hungry)
+            }
+            Tail::Limit(position) => {
+                *at = position;
+                // Either the turn ends here, or one batch was not enough for all of its commands.
+                (*turn.commands_left == 0).then_some(if position == input.len() {
+                    Status::Hungry
+                } else {
+                    Status::Yield
+                })
+            }
+            Tail::Close => Some(Status::Close),
+            Tail::Value(store, position) => {
+                *at = position;
+                self.begin_value(store, input, turn);
+                None
+            }
+            Tail::Enter(state, position) => {
+                *at = position;
+                self.state = state;
+                None
+            }
+        }
+    }
+
+    /// Answers more keys of a multi-get.
+    fn keys(&mut self, retrieve: Retrieve, input: &[u8], at: &mut usize, turn: &mut Turn<'_>) -> Option<Status> {
+        turn.plan.clear();
+        let end = parse::key_list(input, *at, PIECE_KEYS_MAX, &mut turn.plan.keys);
+        turn.plan.push(Step::MoreKeys { retrieve, last: matches!(end, ListEnd::Newline(_)) }, *at);
+        let full = turn.plan.keys.len() == PIECE_KEYS_MAX;
+        match run(input, turn) {
+            Ran::All => {}
+            Ran::Before(_) => return Some(Status::Full),
+            Ran::Inside(_, position) => {
+                *at = position;
+                return Some(Status::Full);
+            }
+        }
+        match end {
+            ListEnd::Newline(next) => {
+                *at = next;
+                self.state = State::Commands;
+                None
+            }
+            ListEnd::Open(position) => {
+                *at = position;
+                (!full).then_some(Status::Hungry)
+            }
+            ListEnd::BadKey(position) => {
+                // The values before it are on their way, so the error stands in the place of END (see protocol 2.2).
+                *at = position;
+                self.state = State::SkipLine(Reply::BadLine);
+                None
+            }
+        }
+    }
+
+    /// Prepares for a value that does not fit into the read buffer.
+    fn begin_value(&mut self, store: Store, input: &[u8], turn: &mut Turn<'_>) {
+        let key = turn.plan.keys[store.key as usize].span.of(input);
+        let len = store.value_len as usize;
+        let body = if turn.handle.store().is_large(key.len(), len) {
+            turn.handle.reserve(len).map(Body::Large)
+        } else {
+            Ok(Body::Own(Vec::new()))
+        };
+        self.state = match body {
+            Ok(body) => State::Value(Box::new(Receiving { store, key: key.into(), body, filled: 0 })),
+            Err(error) => {
+                refuse(&store, key, error, turn);
+                let reply = (!store.noreply).then_some(command::refusal(error));
+                State::Swallow { left: u64::from(store.value_len) + CRLF.len() as u64, reply }
+            }
+        };
+    }
+
+    /// Takes more of a value; stores it when it is there and properly ended.
+    fn value(&mut self, input: &[u8], at: &mut usize, turn: &mut Turn<'_>) -> Option<Status> {
+        let State::Value(receiving) = &mut self.state else { unreachable!("called inside a value only") };
+        *at += receiving.take(&input[*at..]);
+        if !receiving.is_complete() {
+            return Some(Status::Hungry);
+        }
+        let Some(end) = input.get(*at..*at + CRLF.len()) else {
+            return Some(Status::Hungry);
+        };
+        *at += CRLF.len();
+        let State::Value(receiving) = std::mem::take(&mut self.state) else { unreachable!("checked above") };
+        let Receiving { store, key, body, .. } = *receiving;
+        let reply = if end == CRLF {
+            let mut batch = turn.handle.batch();
+            let named = Key { span: Span::new(0..key.len()), hash: batch.hash(&key) };
+            match body {
+                Body::Large(large) => command::store(&store, named, &key, NewValue::Large(large), &mut batch),
+                Body::Own(bytes) => command::store(&store, named, &key, NewValue::Bytes(&bytes), &mut batch),
+            }
+        } else {
+            Reply::BadChunk
+        };
+        *turn.commands_left = turn.commands_left.saturating_sub(1);
+        self.resume((!store.noreply).then_some(reply), turn)
+    }
+}
+
+/// Runs the turn's plan under a batch of its own.
+fn run(input: &[u8], turn: &mut Turn<'_>) -> Ran {
+    let mut batch = turn.handle.batch();
+    command::run(turn.plan, input, &mut batch, turn.output, turn.service)
+}
+
+/// Tells the store of a storage command that it will not get.
+fn refuse(store: &Store, key: &[u8], error: StoreError, turn: &mut Turn<'_>) {
+    let mut batch = turn.handle.batch();
+    let hash = batch.hash(key);
+    batch.refuse(command::mode(store.verb), key, hash, error);
+}
+
+/// Plans the commands that begin at `at`, as long as they are whole, but no more than `commands_max`.
+fn plan(input: &[u8], mut at: usize, commands_max: usize, turn: &mut Turn<'_>) -> Tail {
+    let plan = &mut *turn.plan;
+    loop {
+        if at == input.len() {
+            return Tail::Hungry(at);
+        }
+        if plan.steps.len() >= commands_max {
+            return Tail::Limit(at);
+        }
+        let start = at;
+        match parse::command_line(input, at, &mut plan.keys) {
+            Line::Request { request: Request::Store(store), next } => {
+                let key = plan.keys[store.key as usize].span;
+                if !turn.handle.store().fits(key.len as usize, store.flags, store.value_len as usize) {
+                    let reply = (!store.noreply).then_some(Reply::TooLarge);
+                    let Store { verb, key, value_len, .. } = store;
+                    let Some(next) = block_end(input, next, value_len) else {
+                        plan.push(Step::Refuse { verb, key, reply: None }, start);
+                        return swallow(next, value_len, reply);
+                    };
+                    plan.push(Step::Refuse { verb, key, reply }, start);
+                    at = next;
+                    continue;
+                }
+                match parse::data_block(input, next, store.value_len) {
+                    Block::Complete(value) => {
+                        at = value.end() + CRLF.len();
+                        plan.push(Step::Store { store, value }, start);
+                    }
+                    Block::Unterminated(next) => {
+                        at = next;
+                        plan.keys.pop();
+                        if !store.noreply {
+                            plan.push(Step::Reply(Reply::BadChunk), start);
+                        }
+                    }
+                    Block::Incomplete if next - start + store.value_len as usize + CRLF.len() <= READ_BUFFER_BYTES => {
+                        // It fits into the read buffer, so it is easiest to look at the whole command again.
+                        return Tail::Hungry(start);
+                    }
+                    Block::Incomplete => return Tail::Value(store, next),
+                }
+            }
+            Line::Request { request: Request::Quit, .. } | Line::Hangup => return Tail::Close,
+            Line::Request { request, next } => {
+                plan.push(Step::Run(request), start);
+                at = next;
+            }
+            Line::Refused { reply, next, swallow: block } => {
+                at = next;
+                if let Some(value_len) = block {
+                    let Some(next) = block_end(input, next, value_len) else {
+                        return swallow(next, value_len, reply);
+                    };
+                    at = next;
+                }
+                if let Some(reply) = reply {
+                    plan.push(Step::Reply(reply), start);
+                }
+            }
+            Line::Incomplete => return Tail::Hungry(start),
+            Line::EndlessKeys { retrieve, keys } => return Tail::Enter(State::Keys(retrieve), keys),
+            Line::EndlessLine(reply) => return Tail::Enter(State::SkipLine(reply), start),
+        }
+    }
+}
+
+/// Where the line behind an unwanted data block begins, if the whole block is there.
+fn block_end(input: &[u8], from: usize, value_len: u32) -> Option<usize> {
+    let end = from + value_len as usize + CRLF.len();
+    (end <= input.len()).then_some(end)
+}
+
+/// The tail for a data block that begins at `from`, is not wanted, and is not all there: skip it as it comes, then answer.
+fn swallow(from: usize, value_len: u32, reply: Option<Reply>) -> Tail {
+    Tail::Enter(State::Swallow { left: u64::from(value_len) + CRLF.len() as u64, reply }, from)
+}
+
+impl Receiving {
+    fn is_complete(&self) -> bool {
+        self.filled == self.store.value_len as usize
+    }
+
+    /// Memory for the next bytes of the value; none if it is complete.
+    fn free(&mut self) -> Option<&mut [u8]> {
+        let len = self.store.value_len as usize;
+        if self.is_complete() {
+            return None;
+        }
+        match &mut self.body {
+            Body::Large(large) => Some(&mut large[self.filled..]),
+            Body::Own(bytes) => {
+                if bytes.len() == self.filled {
+                    bytes.resize(len.min(self.filled + VALUE_GROWTH_BYTES), 0);
+                }
+                Some(&mut bytes[self.filled..])
+            }
+        }
+    }
+
+    /// Copies what belongs to the value from the front of `input`; says how much that was.
+    fn take(&mut self, input: &[u8]) -> usize {
+        let mut taken = 0;
+        while taken < input.len() {
+            let Some(free) = self.free() else { break };
+            let len = free.len().min(input.len() - taken);
+            free[..len].copy_from_slice(&input[taken..taken + len]);
+            self.filled += len;
+            taken += len;
+        }
+        taken
+    }
+}
+
+impl std::fmt::Debug for Receiving {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Receiving").field("store", &self.store).field("filled", &self.filled).finish()
+    }
+}

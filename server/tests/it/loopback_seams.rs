@@ -1,0 +1,71 @@
+//! Long conversations cut at random: whatever the packets, the answers are the same.
+
+use memkv_engine::clock::Clock;
+use memkv_server::loopback::Loopback;
+
+use crate::support::{config, show};
+
+/// A small generator, so that a failure can be repeated from its seed.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % bound as u64) as usize
+    }
+}
+
+/// A conversation of valid and broken commands, values of all sizes among them.
+fn conversation(random: &mut Random) -> Vec<u8> {
+    let mut input = Vec::new();
+    for _ in 0..60 {
+        let key = random.below(8);
+        let len = [0, 3, 100, 5_000, 16_370, 40_000][random.below(6)];
+        let value = vec![b'a' + key as u8; len];
+        let verb = ["set", "add", "replace", "append", "prepend"][random.below(5)];
+        match random.below(10) {
+            0..4 => {
+                input.extend(format!("{verb} key{key} {key} 0 {len}\r\n").as_bytes());
+                input.extend(&value);
+                input.extend(if random.below(10) == 0 { b"!\n" } else { b"\r\n" });
+            }
+            4..7 => {
+                let keys: String = (0..1 + random.below(20)).map(|_| format!(" key{}", random.below(9))).collect();
+                input.extend(format!("get{keys}\r\n").as_bytes());
+            }
+            7 => input.extend(format!("delete key{key}\r\nincr key{key} 1\r\n").as_bytes()),
+            8 => {
+                input.extend(format!("set key{key} x 0 {len}\r\n").as_bytes());
+                input.extend(&value);
+                input.extend(b"\r\n");
+            }
+            _ => input.extend(b"what is this\r\n\r\ntouch\r\nversion\r\n"),
+        }
+    }
+    input
+}
+
+#[test]
+fn answers_do_not_depend_on_packets() {
+    for seed in 1..=40 {
+        let mut random = Random(seed * 0x9E37_79B9);
+        let input = conversation(&mut random);
+        let new = || Loopback::new(config(), Clock::manual(0).0).unwrap();
+        let whole = new().send(&input);
+        let mut client = new().slice_bytes(1 + random.below(10_000));
+        let mut answer = Vec::new();
+        let mut rest = &input[..];
+        while !rest.is_empty() {
+            let most = [1, 10, 1_000, 20_000][random.below(4)];
+            let (packet, behind) = rest.split_at(rest.len().min(1 + random.below(most)));
+            answer.extend(client.send(packet));
+            rest = behind;
+        }
+        if answer != whole {
+            let at = answer.iter().zip(&whole).take_while(|(a, b)| a == b).count();
+            panic!("seed {seed}: differs at {at}: {} instead of {}", show(&answer[at..]), show(&whole[at..]));
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! The server from outside: over sockets, and through the same sessions without them.
+
+mod cas;
+mod client;
+mod fairness;
+mod hostile;
+mod limits;
+mod loopback_seams;
+mod program;
+mod stats;
+mod support;
+mod time;
+mod wire;
