@@ -51,7 +51,11 @@ mod imp {
                 let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE | MapFlags::NORESERVE);
                 // SAFETY: a fresh anonymous mapping at an address of the system's choice.
                 let mapped = unsafe { mmap_anonymous(std::ptr::null_mut(), layout.size(), protection, flags) };
-                mapped.expect("the system maps memory for the index").cast()
+                let mapped = mapped.expect("the system maps memory for the index");
+                // Buckets are found at random: huge pages save TLB misses. Refused or not, nothing depends on it.
+                // SAFETY: the mapping just made.
+                let _ = unsafe { madvise(mapped, layout.size(), Advice::LinuxHugepage) };
+                mapped.cast()
             } else {
                 // SAFETY: the layout is not empty: a level has at least two buckets.
                 let buckets = unsafe { alloc_zeroed(layout) }.cast::<Bucket>();

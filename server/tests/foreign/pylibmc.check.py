@@ -131,7 +131,9 @@ def flush_all(c):
 def stats(c):
     c.set("k", "v")
     ((_, general),) = c.get_stats()
-    assert general["curr_items"] == b"1" and general["version"].startswith(b"1.6.45")
+    # Items that were flushed count until somebody meets them, here as in memcached.
+    assert int(general["curr_items"]) >= 1
+    assert general["version"].startswith(b"1.6.45")
 
 
 @check
@@ -156,4 +158,4 @@ def clone_and_pool(c):
     assert c.clone().get("k") == "v"
 
 
-sys.exit(run(client))
+sys.exit(run(client, lambda c: c.flush_all()))

@@ -163,7 +163,9 @@ def stats(c):
     c.set("k", "v", noreply=False)
     c.get("k")
     general = c.stats()
-    assert general[b"curr_items"] == 1 and general[b"get_hits"] >= 1
+    # Items that were flushed count until somebody meets them, here as in memcached.
+    assert general[b"curr_items"] >= 1
+    assert general[b"get_hits"] >= 1
     assert general[b"threads"] >= 1 and isinstance(general[b"rusage_user"], float)
     settings = c.stats("settings")
     assert settings[b"maxbytes"] == 64 << 20
@@ -205,4 +207,4 @@ def quit(c):
     assert c.set("k", "v", noreply=False) is True
 
 
-sys.exit(run(client))
+sys.exit(run(client, lambda c: c.flush_all(noreply=False)))

@@ -30,6 +30,7 @@ python3 -m venv "$work/venv" >/dev/null 2>&1 || { apt_install python3-venv; pyth
 # pylibmc brings its own libmemcached in its wheel.
 "$work/venv/bin/pip" install --quiet --disable-pip-version-check 'pymemcache==4.0.0' 'pylibmc==1.6.3'
 
+: >"$work/log"
 "$binary" -p -1 -l 127.0.0.1 -u root 2>"$work/log" &
 server=$!
 for _ in $(seq 100); do
