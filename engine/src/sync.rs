@@ -1,6 +1,7 @@
 //! The one door to atomics: the standard library's, or the model checker's under `--cfg crossbeam_loom`.
 //!
-//! crossbeam-epoch follows the same flag (its `loom` feature). Nothing else in this crate names `std::sync::atomic` or a guard.
+//! crossbeam-epoch follows the same flag (its `loom` feature). Only
+//! what no model is about (test clocks, the number of a thread) uses the standard library's directly.
 
 #[cfg(crossbeam_loom)]
 pub(crate) use loom::sync::atomic::{AtomicI64, AtomicPtr, AtomicU64, fence};

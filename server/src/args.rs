@@ -76,7 +76,7 @@ struct Args {
     #[arg(short = 'b', long, value_name = "NUM", default_value = "1024", value_parser = clap::value_parser!(i32).range(0..))]
     listen_backlog: i32,
 
-    /// Items have no CAS ids: eight bytes less each
+    /// Items have no CAS ids: `gets` shows 0, `cas` answers EXISTS or NOT_FOUND
     #[arg(short = 'C', long)]
     disable_cas: bool,
 

@@ -68,10 +68,10 @@ pub const TASKS_PER_WAIT: usize = 512;
 /// How long connections get to take their last answers when the server stops. SIGTERM promises two seconds in all.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_millis(1200);
 
-/// First and longest pause of a listener that cannot accept, for want of file descriptors mostly.
+/// First pause of a listener that cannot accept, for want of file descriptors mostly; each further one is twice as long.
 pub const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(10);
-/// See [`ACCEPT_PAUSE_MIN`].
+/// Longest pause of a listener that cannot accept.
 pub const ACCEPT_PAUSE_MAX: Duration = Duration::from_millis(500);
 
-/// File descriptors beyond the clients' own: standard streams, listeners, three a worker, the control side's reactor.
+/// File descriptors beyond the clients' own: standard streams, listeners, two or three a worker, the control side's reactor.
 pub const RESERVED_FDS: u64 = 64;

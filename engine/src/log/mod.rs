@@ -8,9 +8,12 @@
 //! A record's *location*, the payload of its index word, is its offset in the range divided by 8, plus 1.
 //!
 //! # Memory
-//! `charged` counts the segments that own pages and the large values; the index is added when it is compared with the limit. **L3** `charged + index
-//! + headroom <= limit` holds whenever something is charged; the headroom is what the index may grow by until the next segment is
-//! opened. A segment is charged from its first opening until its pages went back to the system.
+//! `charged` counts the segments that own pages and the large values; the index is added when the sum is compared with the
+//! limit.
+//!
+//! **L3** When something is charged, charged bytes, index and headroom together are within the limit. The headroom is what the
+//! index may grow by until the next segment is opened. A split that would go beyond the limit is not done: chains get
+//! longer instead. A segment is charged from its first opening until its pages went back to the system.
 
 pub(crate) mod record;
 pub(crate) mod region;
@@ -30,6 +33,9 @@ pub(crate) type Location = u64;
 
 /// Bits of a CAS id that say where in its segment a record lies.
 pub(crate) const CAS_POSITION_BITS: u32 = (SEGMENT_BYTES_MAX / ALIGN).trailing_zeros();
+
+/// What one split may add to the index, with room to spare for several threads that split at once.
+const INDEX_STEP_BYTES: u64 = 64 << 10;
 
 /// Segments, their memory, and what they cost.
 pub(crate) struct Log {
@@ -83,7 +89,7 @@ impl Log {
     /// The segment of a location.
     #[inline]
     pub(crate) fn segment_of(&self, location: Location) -> SegmentIndex {
-        (location as usize - 1) * ALIGN >> self.segment_shift
+        ((location as usize - 1) * ALIGN) >> self.segment_shift
     }
 
     /// The address of a location. Never dereferenced unless a record is known to be there.
@@ -122,6 +128,13 @@ impl Log {
     pub(crate) fn excess(&self, index_bytes: usize) -> u64 {
         // Relaxed: a figure.
         (self.charged.load(Ordering::Relaxed) + index_bytes as u64 + self.headroom).saturating_sub(self.limit)
+    }
+
+    /// May the index take another bucket or two? It may use the headroom, but never more than the limit.
+    #[inline]
+    pub(crate) fn index_may_grow(&self, index_bytes: usize) -> bool {
+        // Relaxed: an account.
+        self.charged.load(Ordering::Relaxed) + index_bytes as u64 + INDEX_STEP_BYTES <= self.limit
     }
 
     /// Charges bytes if they fit (L3).

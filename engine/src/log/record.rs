@@ -10,7 +10,7 @@
 //!      padding to 8 bytes
 //!
 //! state: 63..24 expiry (0 never; milliseconds of the monotonic clock, or with ABSOLUTE seconds of Unix time)
-//!        23 ABSOLUTE  22 FETCHED  21 STALE  20 WIN  19 SEALED  18 BASE64  17..16 frequency  15..0 flush stamp
+//!        23 ABSOLUTE  22 FETCHED  21 STALE  20 WIN  19 SEALED  18 unused  17..16 frequency  15..0 flush stamp
 //! ```
 //! Everything but `state` and `last_access` is fixed before the record is published in the index, and read only
 //! under a guard pinned before it was found. `state` changes by compare-and-swap. **R1** Once SEALED is set, `state` never changes

@@ -47,6 +47,7 @@ use crate::sync::{Guard, pin};
 use crate::table::{Hit, Inserted, Keys, Table};
 use entry::Entry;
 use std::borrow::Borrow;
+use std::cell::OnceCell;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::marker::PhantomData;
@@ -104,13 +105,14 @@ impl<K, V, S> HashMap<K, V, S> {
         HashMap { table: Table::new(capacity, LOAD), hasher, entries: PhantomData }
     }
 
-    /// Pins the current epoch: the map's operations are on the [`Pinned`] it returns, and references live as long.
+    /// Gives access to the map's operations; references that they return live as long as the [`Pinned`].
     ///
-    /// Cost: some nanoseconds, no allocation. Nothing that was removed since is freed while a `Pinned` lives, so keep it for a batch
+    /// The epoch is pinned by the first operation, once the key's bucket is on its way into the cache: pinning is a full
+    /// fence, which would otherwise hold back that miss. Cost: some nanoseconds, no allocation. Nothing that was removed since is freed while a `Pinned` lives, so keep it for a batch
     /// of work, not for a connection's life, and never across an `.await`.
     #[inline]
     pub fn pin(&self) -> Pinned<'_, K, V, S> {
-        Pinned { map: self, guard: pin() }
+        Pinned { map: self, guard: OnceCell::new() }
     }
 
     /// The number of entries: exact when nobody is writing, else give or take what is under way. Cost: 16 cache lines.
@@ -182,7 +184,8 @@ impl<K, V, S> Drop for HashMap<K, V, S> {
 /// It is neither `Send` nor `Sync`: the guard belongs to the thread.
 pub struct Pinned<'m, K: 'static, V: 'static, S> {
     map: &'m HashMap<K, V, S>,
-    guard: Guard,
+    /// Empty until the first operation.
+    guard: OnceCell<Guard>,
 }
 
 impl<K, V, S> fmt::Debug for Pinned<'_, K, V, S> {
@@ -261,6 +264,12 @@ impl<'m, K, V, S> Pinned<'m, K, V, S> {
         self.map.is_empty()
     }
 
+    /// The guard, pinned now if it has not been before.
+    #[inline]
+    fn guard(&self) -> &Guard {
+        self.guard.get_or_init(pin)
+    }
+
     fn entry(&self, payload: u64) -> &Entry<K, V> {
         // SAFETY: payloads come from hits under our guard; entries are freed through the epoch after they became
         // unreachable (T6).
@@ -269,30 +278,38 @@ impl<'m, K, V, S> Pinned<'m, K, V, S> {
 }
 
 impl<'m, K: Hash + Eq, V, S: BuildHasher> Pinned<'m, K, V, S> {
+    /// The hash of a key, whose bucket is asked for at the same time.
+    #[inline]
+    fn hash<Q: Hash + ?Sized>(&self, key: &Q) -> u64 {
+        let hash = self.map.hash(key);
+        self.map.table.prefetch(hash);
+        hash
+    }
+
     fn find<Q>(&self, hash: u64, key: &Q) -> Option<Hit<'_>>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        self.map.table.find(hash, &ByKey { map: self.map, key }, &self.guard)
+        self.map.table.find(hash, &ByKey { map: self.map, key }, self.guard())
     }
 
     fn replace(&self, hit: Hit<'_>, payload: u64) -> bool {
         let key = &self.entry(payload).key;
-        let replaced = self.map.table.replace(hit, payload, &ByKey { map: self.map, key }, &self.guard).is_ok();
+        let replaced = self.map.table.replace(hit, payload, &ByKey { map: self.map, key }, self.guard()).is_ok();
         if replaced {
             // SAFETY: our CAS unlinked it, nobody else retires it.
-            unsafe { Entry::<K, V>::retire(hit.payload(), &self.guard) };
+            unsafe { Entry::<K, V>::retire(hit.payload(), self.guard()) };
         }
         replaced
     }
 
     fn unlink(&self, hit: Hit<'_>) -> bool {
         let key = &self.entry(hit.payload()).key;
-        let removed = self.map.table.remove(hit, &ByKey { map: self.map, key }, &self.guard).is_ok();
+        let removed = self.map.table.remove(hit, &ByKey { map: self.map, key }, self.guard()).is_ok();
         if removed {
             // SAFETY: our CAS unlinked it, nobody else retires it.
-            unsafe { Entry::<K, V>::retire(hit.payload(), &self.guard) };
+            unsafe { Entry::<K, V>::retire(hit.payload(), self.guard()) };
         }
         removed
     }
@@ -300,9 +317,9 @@ impl<'m, K: Hash + Eq, V, S: BuildHasher> Pinned<'m, K, V, S> {
     /// Tries to link a payload; on success does a step of growth.
     fn link(&self, hash: u64, payload: u64) -> Inserted<'_> {
         let keys = ByKey { map: self.map, key: &self.entry(payload).key };
-        let inserted = self.map.table.insert(hash, payload, &keys, &self.guard);
+        let inserted = self.map.table.insert(hash, payload, &keys, self.guard());
         if matches!(inserted, Inserted::New) {
-            self.map.table.grow_step(&keys, &self.guard);
+            self.map.table.grow_step(&keys, self.guard());
         }
         inserted
     }
@@ -324,7 +341,7 @@ impl<'m, K: Hash + Eq, V, S: BuildHasher> Pinned<'m, K, V, S> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let entry = self.entry(self.find(self.map.hash(key), key)?.payload());
+        let entry = self.entry(self.find(self.hash(key), key)?.payload());
         Some((&entry.key, &entry.value))
     }
 
@@ -341,7 +358,7 @@ impl<'m, K: Hash + Eq, V, S: BuildHasher> Pinned<'m, K, V, S> {
     /// Inserts or replaces, and answers the value before. One allocation; lock-free; may split one bucket.
     #[inline]
     pub fn insert(&self, key: K, value: V) -> Option<&V> {
-        let hash = self.map.hash(&key);
+        let hash = self.hash(&key);
         let mut payload = Entry::allocate(key, value);
         loop {
             // Ends: each repetition means that another thread changed this key, or claimed it before us.
@@ -353,7 +370,7 @@ impl<'m, K: Hash + Eq, V, S: BuildHasher> Pinned<'m, K, V, S> {
                     }
                 }
                 // SAFETY: the payload is ours and in no slot.
-                Inserted::Retry => payload = unsafe { Entry::<K, V>::reissue(payload, &self.guard) },
+                Inserted::Retry => payload = unsafe { Entry::<K, V>::reissue(payload, self.guard()) },
             }
         }
     }
@@ -363,7 +380,7 @@ impl<'m, K: Hash + Eq, V, S: BuildHasher> Pinned<'m, K, V, S> {
     /// # Errors
     /// [`Present`] with the value that is there and the one that was not inserted.
     pub fn insert_if_absent(&self, key: K, value: V) -> Result<&V, Present<'_, V>> {
-        let hash = self.map.hash(&key);
+        let hash = self.hash(&key);
         if let Some(hit) = self.find(hash, &key) {
             return Err(Present { current: &self.entry(hit.payload()).value, rejected: value });
         }
@@ -373,11 +390,11 @@ impl<'m, K: Hash + Eq, V, S: BuildHasher> Pinned<'m, K, V, S> {
                 Inserted::New => return Ok(&self.entry(payload).value),
                 Inserted::Exists(hit) => {
                     // SAFETY: the payload is ours and in no slot.
-                    let rejected = unsafe { Entry::<K, V>::retire_but_value(payload, &self.guard) };
+                    let rejected = unsafe { Entry::<K, V>::retire_but_value(payload, self.guard()) };
                     return Err(Present { current: &self.entry(hit.payload()).value, rejected });
                 }
                 // SAFETY: as above.
-                Inserted::Retry => payload = unsafe { Entry::<K, V>::reissue(payload, &self.guard) },
+                Inserted::Retry => payload = unsafe { Entry::<K, V>::reissue(payload, self.guard()) },
             }
         }
     }
@@ -390,7 +407,7 @@ impl<'m, K: Hash + Eq, V, S: BuildHasher> Pinned<'m, K, V, S> {
         K: Borrow<Q> + Clone,
         Q: Hash + Eq + ?Sized,
     {
-        let hash = self.map.hash(key);
+        let hash = self.hash(key);
         loop {
             let hit = self.find(hash, key)?;
             let old = self.entry(hit.payload());
@@ -426,7 +443,7 @@ impl<'m, K: Hash + Eq, V, S: BuildHasher> Pinned<'m, K, V, S> {
     where
         K: Clone,
     {
-        let hash = self.map.hash(&key);
+        let hash = self.hash(&key);
         loop {
             let hit = self.find(hash, &key);
             let old = hit.map(|hit| &self.entry(hit.payload()).value);
@@ -453,7 +470,7 @@ impl<'m, K: Hash + Eq, V, S: BuildHasher> Pinned<'m, K, V, S> {
                         // Somebody else inserted the key, and may have seen our entry: decide again, with a new one (T4).
                         // SAFETY: ours, in no slot, retired once.
                         Inserted::Exists(_) | Inserted::Retry => unsafe {
-                            Entry::<K, V>::retire(payload, &self.guard);
+                            Entry::<K, V>::retire(payload, self.guard());
                         },
                     }
                 }
@@ -480,7 +497,7 @@ impl<'m, K: Hash + Eq, V, S: BuildHasher> Pinned<'m, K, V, S> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let hash = self.map.hash(key);
+        let hash = self.hash(key);
         while let Some(hit) = self.find(hash, key) {
             let entry = self.entry(hit.payload());
             if !condition(&entry.key, &entry.value) {
@@ -506,7 +523,7 @@ impl<'m, K: Hash + Eq, V, S: BuildHasher> Pinned<'m, K, V, S> {
         let mut found = Vec::new();
         let mut from = Some(0);
         while let Some(hash) = from {
-            let next = self.map.table.visit_bucket(hash, &self.guard, &mut found);
+            let next = self.map.table.visit_bucket(hash, self.guard(), &mut found);
             // A removal that fails met a change or a split: look at the bucket again.
             if found.drain(..).all(|hit| self.unlink(hit)) {
                 from = next;

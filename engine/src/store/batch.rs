@@ -127,7 +127,7 @@ impl<'h> Batch<'h> {
     /// [`Batch::prefetch_record`] for all, then the operations: their cache misses overlap.
     #[inline]
     pub fn prefetch_bucket(&self, hash: u64) {
-        self.store.table.prefetch(hash, &self.guard);
+        self.store.table.prefetch(hash);
     }
 
     /// Second stage of a staged look-up: asks for the record or records that the bucket names for this hash.

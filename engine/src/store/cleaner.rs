@@ -105,7 +105,7 @@ impl Store {
                 // SAFETY: records lie one behind the other up to `used`; the segment is ours until it is recycled.
                 let record = unsafe { self.record(location) };
                 let hash = self.hash(record.key());
-                self.table.prefetch(hash, guard);
+                self.table.prefetch(hash);
                 ahead[count] = (location, hash);
                 count += 1;
                 offset += record.shape().bytes();

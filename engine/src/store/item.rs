@@ -67,7 +67,7 @@ impl<'b> Item<'b> {
         self.record.flags()
     }
 
-    /// The CAS id: unique, not 0, and larger than every earlier one of this key; 0 in a store without CAS.
+    /// The CAS id: unique, not 0, and larger than every earlier one of this key (S3 in the module's invariants); 0 in a store without CAS.
     #[must_use]
     #[inline]
     pub fn cas(&self) -> u64 {

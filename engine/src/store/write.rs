@@ -334,7 +334,9 @@ fn publish<'a>(
     }
     match old {
         Some(old) => store.account_removal(old.record, view.stripe, guard),
-        None => store.table.grow_step(&keys, guard),
+        // Growth can wait when the index has no room left; the chains get longer meanwhile (L3).
+        None if store.log.index_may_grow(store.table.bytes()) => store.table.grow_step(&keys, guard),
+        None => {}
     }
     let bytes = protocol_bytes(new.key.len(), new.flags, value_len, store.config.cas);
     store.counters.cells.add(view.stripe, BYTES_CELL, bytes as u64);

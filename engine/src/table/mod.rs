@@ -232,10 +232,13 @@ impl Table {
         unsafe { &*array.add(index as usize) }
     }
 
-    /// Tells the processor to fetch the bucket of `hash`.
+    /// Tells the processor to fetch the bucket of `hash`. Needs no guard: the address is computed, not followed.
     #[inline]
-    pub(crate) fn prefetch(&self, hash: u64, guard: &Guard) {
-        prefetch_line(std::ptr::from_ref(self.root(self.state(), hash, guard)).cast());
+    pub(crate) fn prefetch(&self, hash: u64) {
+        let (level, index) = Self::place(self.state(), hash);
+        // Relaxed: as in `bucket`.
+        let array = self.levels[level as usize].load(Ordering::Relaxed);
+        prefetch_line(array.wrapping_add(index as usize).cast());
     }
 
     /// The payloads in the first bucket of the chain whose tag fits: what `find` will look at, without looking.

@@ -1,0 +1,160 @@
+//! Runs one worker per thread on one map, all at once, for a time or until they are done.
+
+use crate::collection::{Collection, Handle};
+use crate::machine::{Load, cores, thread_cpu};
+use crate::measure::{Better, Sample};
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// How many operations a batch has: between batches a thread looks whether time is up, and renews batched guards.
+pub const BATCH: usize = 100;
+
+/// What one thread does.
+pub trait Worker: Send {
+    /// Fills the map with what this thread needs; not measured.
+    fn prepare<H: Handle>(&mut self, _handle: &mut H) {}
+
+    /// Performs the next operations, about [`BATCH`], and says how many; 0 when there is nothing left to do.
+    fn batch<H: Handle>(&mut self, handle: &mut H) -> u64;
+
+    /// How many answers were not what they had to be.
+    fn wrong(&self) -> u64;
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Outcome<W> {
+    /// The workers, with what they recorded.
+    pub workers: Vec<W>,
+    /// Operations of all threads.
+    pub ops: u64,
+    /// From the first thread's start to the last one's end.
+    pub wall: Duration,
+    /// See [`Sample::cpu_share`].
+    pub cpu_share: f64,
+    /// See [`Sample::others_share`].
+    pub others_share: f64,
+}
+
+impl<W> Outcome<W> {
+    /// A sample that has only the loads yet.
+    pub fn sample(&self) -> Sample {
+        Sample { cpu_share: self.cpu_share, others_share: self.others_share, ..Sample::default() }
+    }
+
+    /// A sample with the throughput as its headline.
+    ///
+    /// The second figure depends less on what else the machine does: CPU time that others took is not in it. Time spent
+    /// asleep at a lock is not in it either, so it flatters maps that sleep.
+    pub fn throughput(&self) -> Sample {
+        let cpu_seconds = self.cpu_share * self.wall.as_secs_f64() * self.workers.len() as f64;
+        let per_cpu_second = self.ops as f64 / cpu_seconds / 1e6;
+        self.sample().figure("throughput", "M ops/s", Better::Higher, self.mops()).figure(
+            "per CPU second",
+            "M ops",
+            Better::Higher,
+            per_cpu_second,
+        )
+    }
+
+    /// Millions of operations per second, all threads together.
+    pub fn mops(&self) -> f64 {
+        self.ops as f64 / self.wall.as_secs_f64() / 1e6
+    }
+}
+
+struct Run {
+    start: Instant,
+    end: Instant,
+    cpu: Duration,
+    ops: u64,
+}
+
+/// Runs the workers, each on a thread of its own: all prepare, all start together, all stop after `limit` or, without
+/// one, when they have nothing left to do. `watch` is called every 20 ms meanwhile, on the calling thread, first when
+/// all have prepared.
+///
+/// # Panics
+/// If a worker got a wrong answer: a broken map must not get a figure.
+pub fn drive<C: Collection, W: Worker>(
+    map: &C,
+    workers: Vec<W>,
+    limit: Option<Duration>,
+    mut watch: impl FnMut(Duration),
+) -> Outcome<W> {
+    const WATCH_EVERY: Duration = Duration::from_millis(20);
+    let threads = workers.len();
+    let prepared = Barrier::new(threads + 1);
+    let go = Barrier::new(threads + 1);
+    let stop = AtomicBool::new(false);
+
+    let (runs, load) = std::thread::scope(|scope| {
+        let handles: Vec<_> = workers
+            .into_iter()
+            .map(|mut worker| {
+                scope.spawn(|| {
+                    // A handle of its own: a thread that waits holds no guard against the ones that still prepare.
+                    worker.prepare(&mut map.handle());
+                    prepared.wait();
+                    let mut handle = map.handle();
+                    go.wait();
+                    let run = work(&mut worker, &mut handle, &stop);
+                    (worker, run)
+                })
+            })
+            .collect();
+        prepared.wait();
+        watch(Duration::ZERO);
+        let before = Load::now();
+        go.wait();
+        let start = Instant::now();
+        loop {
+            let elapsed = start.elapsed();
+            if limit.is_some_and(|limit| elapsed >= limit) || handles.iter().all(|handle| handle.is_finished()) {
+                break;
+            }
+            std::thread::sleep(limit.map_or(WATCH_EVERY, |limit| WATCH_EVERY.min(limit - elapsed)));
+            watch(start.elapsed());
+        }
+        // Relaxed: only a sign to stop; the threads' figures come back by joining them.
+        stop.store(true, Ordering::Relaxed);
+        let runs: Vec<_> =
+            handles.into_iter().map(|handle| handle.join().expect("a measured thread panicked")).collect();
+        (runs, before.others_share(Load::now(), start.elapsed()))
+    });
+
+    let (workers, runs): (Vec<W>, Vec<Run>) = runs.into_iter().unzip();
+    let wrong: u64 = workers.iter().map(Worker::wrong).sum();
+    assert_eq!(wrong, 0, "wrong answers from the map under test");
+    let start = runs.iter().map(|run| run.start).min().expect("a thread");
+    let end = runs.iter().map(|run| run.end).max().expect("a thread");
+    let cpu: Duration = runs.iter().map(|run| run.cpu).sum();
+    let wall = end - start;
+    Outcome {
+        workers,
+        ops: runs.iter().map(|run| run.ops).sum(),
+        wall,
+        cpu_share: cpu.as_secs_f64() / (wall.as_secs_f64() * threads as f64),
+        others_share: load,
+    }
+}
+
+fn work<W: Worker, H: Handle>(worker: &mut W, handle: &mut H, stop: &AtomicBool) -> Run {
+    let cpu = thread_cpu();
+    let start = Instant::now();
+    let mut ops = 0;
+    while !stop.load(Ordering::Relaxed) {
+        match worker.batch(handle) {
+            0 => break,
+            done => ops += done,
+        }
+        handle.rest();
+    }
+    Run { start, end: Instant::now(), cpu: thread_cpu() - cpu, ops }
+}
+
+/// Says how a number of threads relates to the machine.
+pub fn threads_label(threads: usize) -> String {
+    if threads > cores() { format!("{threads} (oversubscribed: {} cores)", cores()) } else { threads.to_string() }
+}
