@@ -138,17 +138,16 @@ impl Table {
         // Acquire: the memory that another thread has just reserved.
         let mut memory = owner.load(Ordering::Acquire);
         if memory.is_null() {
-            let fresh = LevelMemory::reserve(1 << level);
+            let fresh = Arc::into_raw(LevelMemory::reserve(1 << level)).cast_mut();
             // AcqRel: publishes the memory, or acquires that of whoever was faster.
-            match owner.compare_exchange(
-                std::ptr::null_mut(),
-                Arc::into_raw(fresh).cast_mut(),
-                Ordering::AcqRel,
-                Ordering::Acquire,
-            ) {
-                Ok(_) => memory = owner.load(Ordering::Relaxed),
-                Err(other) => memory = other,
-            }
+            memory = match owner.compare_exchange(std::ptr::null_mut(), fresh, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => fresh,
+                Err(other) => {
+                    // SAFETY: made by `into_raw` above, and shown to nobody.
+                    drop(unsafe { Arc::from_raw(fresh) });
+                    other
+                }
+            };
         }
         // Release, idempotent: all helpers write the same address. The state that makes readers use it comes later (E4).
         // SAFETY: a level lives at least as long as the guards of those who read a state at or before it (T6).
