@@ -154,6 +154,11 @@ impl Segments {
         self.count(IDLE)
     }
 
+    /// How many segments wait for guards to go before they can be used again.
+    pub(crate) fn leaving(&self) -> usize {
+        self.count(LEAVING)
+    }
+
     /// How many segments are free or idle.
     pub(crate) fn unused(&self) -> usize {
         self.count(FREE) + self.count(IDLE)

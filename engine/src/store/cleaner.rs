@@ -51,7 +51,9 @@ impl Store {
             if !self.config.evict || tries == 0 {
                 return Err(StoreError::OutOfMemory);
             }
-            if !self.evict_oldest(stripe, guard) {
+            // What is leaving already may be all it takes: evict more only if that is little.
+            let enough_leaving = self.log.segments.leaving() >= 2 * self.segments_ahead();
+            if enough_leaving || !self.evict_oldest(stripe, guard) {
                 tries -= 1;
                 std::thread::yield_now();
             }
@@ -70,7 +72,8 @@ impl Store {
         }
         let segment_bytes = self.log.segment_bytes() as u64;
         let usable = self.log.segments.idle() as u64 + self.log.available(index_bytes) / segment_bytes;
-        let missing = (self.segments_ahead() as u64).saturating_sub(usable);
+        let coming = usable + self.log.segments.leaving() as u64;
+        let missing = (self.segments_ahead() as u64).saturating_sub(coming);
         // At most two: nobody pays for a whole backlog.
         let mut evicted = 0;
         while evicted < missing.min(2) && self.evict_oldest(stripe, guard) {

@@ -26,8 +26,8 @@
 //! - **S2** A record's expiry, marks and last access change in place, under R1; everything else by a new record and one CAS on the word.
 //! - **S3** The CAS id of an item is larger than every id its key had before. A record whose position gives a smaller id (or may: the
 //!   key is absent and something as young has been removed, see `cas_floor`) carries an explicit one from a block of a newer
-//!   generation. The one exception is told at `write::mend_cas_order`: a race of an insert with another insert and removal of the same key, at the
-//!   very end of a segment; the id is unique all the same.
+//!   generation. The
+//!   order has one gap, of readers that look at the wrong moment; see `write::mend_cas_order`. Ids are unique without exception.
 //! - **S4** The record of a large value owns one reference to it, which is given up through the epoch after the record left the index.
 //! - **S5** A record is visible if its flush stamp is the current one. The stamp is that of the record which the new one depends on, or is
 //!   read after the record that it replaces was found; so it is never older than that record's.

@@ -347,9 +347,9 @@ fn publish<'a>(
     Ok(location)
 }
 
-/// S3, awkward case: between the look at `cas_floor` and our insert the same key came and went with a higher id. The removal
-/// raised the floor before it freed the slot, so we see it now, and give the item another id. If the segment has no room for
-/// that, the id stays: unique, but not the largest that the key ever had.
+/// S3, awkward case: between the look at `cas_floor` and our insert, another item of the same key came and went with a higher
+/// id. The removal raised the floor before it freed the slot, so we see it now, and give the item another id. Until then, or for good if the
+/// segment has no room for the copy, readers see an id that is unique but smaller than one that this key had during our insert.
 #[inline]
 fn mend_cas_order(writer: &mut Writer, view: View<'_>, new: NewRecord<'_>, location: Location) {
     let store = view.store;

@@ -90,8 +90,9 @@ fn growth_keeps_the_load_and_gives_old_levels_back() {
     for key in 1..=entries {
         assert!(set(&table, key, 0, spread, &pin()));
     }
-    let per_entry = table.bytes() as f64 / entries as f64;
-    assert!((10.0..16.0).contains(&per_entry), "{per_entry} bytes of index per entry");
+    // 64 / 6 bytes of buckets; overflow adds 3, and more here while the guards of other tests keep retired buckets from being reused.
+    let per_entry = table.state().buckets() as f64 * 64.0 / entries as f64;
+    assert!((10.5..11.0).contains(&per_entry), "{per_entry} bytes of buckets per entry");
     let guard = pin();
     table.validate(&Fixed { key: 0, hash: spread }, &guard);
     for key in 1..=entries {
