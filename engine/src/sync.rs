@@ -13,6 +13,29 @@ pub(crate) use std::sync::atomic::Ordering;
 /// Atomics that lie in the raw memory of records, where a model checker's cannot: the log's models use cells of their own.
 pub(crate) use std::sync::atomic::{AtomicU32 as RawAtomicU32, AtomicU64 as RawAtomicU64};
 
+/// A thread's membership in the reclamation of one store, apart from the rest of the process.
+pub(crate) struct Participant(crossbeam_epoch::LocalHandle);
+
+// SAFETY: a registration is a node in its collector's list that only its owner touches; it refers to no thread. Its guards borrow
+// the owner for as long as they live (see `Handle::batch`), so it cannot move while one is pinned, and a move between threads orders
+// everything before it.
+unsafe impl Send for Participant {}
+
+impl Participant {
+    pub(crate) fn register(collector: &crossbeam_epoch::Collector) -> Participant {
+        Participant(collector.register())
+    }
+
+    #[inline]
+    pub(crate) fn pin(&self) -> Guard {
+        #[cfg(not(crossbeam_loom))]
+        return self.0.pin();
+        #[cfg(crossbeam_loom)]
+        return Guard::Epoch(self.0.pin());
+    }
+}
+
+pub(crate) use crossbeam_epoch::Collector;
 #[cfg(not(crossbeam_loom))]
 pub(crate) use crossbeam_epoch::{Guard, pin};
 #[cfg(crossbeam_loom)]

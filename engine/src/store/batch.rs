@@ -10,8 +10,7 @@ use crate::clock::Now;
 use crate::limits::FLUSH_STAMPS;
 use crate::log::Location;
 use crate::log::record::State;
-use crate::sync::Ordering;
-use crate::sync::{Guard, pin};
+use crate::sync::{Guard, Ordering};
 use crate::table::prefetch_line;
 use std::fmt;
 
@@ -98,8 +97,8 @@ pub struct Batch<'h> {
 
 impl<'h> Batch<'h> {
     #[inline]
-    pub(super) fn new(store: &'h Store, writer: &'h mut Writer) -> Batch<'h> {
-        let batch = Batch { store, writer, guard: pin(), now: store.clock.now() };
+    pub(super) fn new(store: &'h Store, writer: &'h mut Writer, guard: Guard) -> Batch<'h> {
+        let batch = Batch { store, writer, guard, now: store.clock.now() };
         batch.run_due_flush();
         batch
     }

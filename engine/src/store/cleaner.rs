@@ -158,6 +158,8 @@ impl Store {
             let value = unsafe { LargeValue::from_address(address) };
             let len = value.len();
             guard.defer(move || drop(value));
+            // Memory of this size must not wait in a bag of this thread's until that is full.
+            guard.flush();
             len
         } else {
             record.inline_value().len()

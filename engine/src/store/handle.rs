@@ -6,8 +6,7 @@ use super::{Store, StoreError};
 use crate::limits::{HANDLES_MAX, SEGMENT_WEIGHT_MAX};
 use crate::log::segments::SegmentIndex;
 use crate::log::{CAS_POSITION_BITS, Location};
-use crate::sync::Ordering;
-use crate::sync::{Guard, pin};
+use crate::sync::{Guard, Ordering, Participant};
 use std::fmt;
 use std::sync::Arc;
 
@@ -31,8 +30,10 @@ struct CasBlock {
 ///
 /// It can move to another thread, but not be used by two.
 pub struct Handle {
-    store: Arc<Store>,
+    // Dropped before the store, whose collector it is registered with.
+    participant: Participant,
     writer: Writer,
+    store: Arc<Store>,
 }
 
 /// What a handle owns of the store: where its next record goes.
@@ -57,7 +58,11 @@ impl Handle {
                     // Relaxed: it only sizes the reserve of free segments.
                     store.handles.fetch_add(1, Ordering::Relaxed);
                     let stripe = i * 64 + bit as usize;
-                    return Handle { store, writer: Writer { stripe, open: None, cas_block: CasBlock::default() } };
+                    return Handle {
+                        participant: Participant::register(&store.collector),
+                        writer: Writer { stripe, open: None, cas_block: CasBlock::default() },
+                        store,
+                    };
                 }
             }
         }
@@ -69,7 +74,7 @@ impl Handle {
     /// Keep it short: memory that others free meanwhile stays until the batch ends.
     #[inline]
     pub fn batch(&mut self) -> Batch<'_> {
-        Batch::new(&self.store, &mut self.writer)
+        Batch::new(&self.store, &mut self.writer, self.participant.pin())
     }
 
     /// Memory for a large value, charged to the limit at once; receive into it and store it with
@@ -78,7 +83,7 @@ impl Handle {
     /// # Errors
     /// [`StoreError::OutOfMemory`] if the limit has no room for it and nothing can be evicted.
     pub fn reserve(&mut self, len: usize) -> Result<LargeBuf, StoreError> {
-        self.writer.reserve(&self.store, len, &mut pin())
+        self.writer.reserve(&self.store, len, &mut self.participant.pin())
     }
 
     /// The store.

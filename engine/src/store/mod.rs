@@ -54,7 +54,7 @@ use crate::clock::{Clock, Now};
 use crate::limits::{FLUSH_STAMPS, HANDLES_MAX, ITEM_BYTES_MAX, LARGE_PART_OF_SEGMENT, MEMORY_BYTES_MIN};
 use crate::log::record::{Record, State};
 use crate::log::{CAS_POSITION_BITS, Location, Log};
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Collector, Ordering};
 use crate::table::{Keys, Table};
 use stats::{BYTES_CELL, Counters};
 use std::fmt;
@@ -146,6 +146,8 @@ pub struct Store {
     hasher: foldhash::quality::RandomState,
     table: Table,
     log: Arc<Log>,
+    /// The store's own reclamation: only its batches hold back its memory, not whatever else the process pins.
+    collector: Collector,
     counters: Counters,
     /// Stripes in use, one bit a handle.
     stripes: [AtomicU64; HANDLES_MAX / 64],
@@ -175,6 +177,7 @@ impl Store {
             log: Arc::new(Log::new(config.memory_limit).map_err(ConfigError::Reserve)?),
             config,
             clock,
+            collector: Collector::new(),
             hasher: foldhash::quality::RandomState::default(),
             table: Table::new(0, INDEX_LOAD),
             counters: Counters::new(HANDLES_MAX),

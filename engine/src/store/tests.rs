@@ -5,7 +5,6 @@ use crate::clock::ManualClock;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Barrier;
-use std::time::{Duration, Instant};
 
 const START_UNIX_MS: u64 = 1_800_000_000_000;
 
@@ -289,7 +288,7 @@ fn l3_eviction_keeps_the_limit_and_the_newest_items() {
         "every item is there or was evicted"
     );
     assert_eq!(stats.get(Counter::EvictedUnfetched), stats.get(Counter::Evictions));
-    assert!(stats.curr_items > 55_000, "{} items of 4 MiB", stats.curr_items);
+    assert!(stats.curr_items > 60_000, "{} items of 4 MiB", stats.curr_items);
     for n in total - 50_000..total {
         assert_eq!(user.get(format!("key:{n}").as_bytes()), Some(n.to_le_bytes().to_vec()), "key:{n}");
     }
@@ -319,13 +318,11 @@ fn s4_large_values_are_charged_and_given_back() {
     for n in 0..97_u64 {
         user.delete(&n.to_le_bytes());
     }
-    // Garbage is freed by later pins, once other tests have unpinned.
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while store.stats().large_bytes != 0 {
-        assert!(Instant::now() < deadline, "{} bytes of large values are still charged", store.stats().large_bytes);
-        crate::sync::pin().flush();
-        std::thread::yield_now();
+    // Garbage is freed by later batches: some hundred of them, if nothing else happens.
+    for _ in 0..1_000 {
+        user.get(b"nothing");
     }
+    assert_eq!(store.stats().large_bytes, 0);
 }
 
 /// A reader that still holds a large value sees its old bytes after the item was replaced, and the store dropped.
