@@ -46,12 +46,14 @@ impl State {
     /// The mark that somebody has been told to refresh the item (meta commands).
     pub(crate) const WIN: u64 = 1 << 20;
     pub(crate) const SEALED: u64 = 1 << 19;
+    /// The mark of an item whose key came in base64 (meta commands).
+    pub(crate) const BASE64: u64 = 1 << 18;
     const FREQUENCY_ONE: u64 = 1 << 16;
     const FREQUENCY_MASK: u64 = 3 << 16;
     const STAMP_MASK: u64 = (1 << 16) - 1;
     const EXPIRY_MASK: u64 = !0 << Self::EXPIRY_SHIFT | Self::ABSOLUTE;
     /// The marks that an in-place change keeps.
-    const MARKS: u64 = Self::FETCHED | Self::STALE | Self::WIN | Self::FREQUENCY_MASK;
+    const MARKS: u64 = Self::FETCHED | Self::STALE | Self::WIN | Self::BASE64 | Self::FREQUENCY_MASK;
 
     pub(crate) fn new(expiry: Expiry, flush_stamp: u64) -> State {
         State(expiry.bits() | flush_stamp & Self::STAMP_MASK)
@@ -87,6 +89,24 @@ impl State {
 
     pub(crate) fn with_expiry(self, expiry: Expiry) -> State {
         State(self.0 & !Self::EXPIRY_MASK | expiry.bits())
+    }
+
+    /// The state with a mark set, or left as it is.
+    #[inline]
+    pub(crate) fn with(self, mark: u64, set: bool) -> State {
+        State(self.0 | if set { mark } else { 0 })
+    }
+
+    /// The state without a mark.
+    #[inline]
+    pub(crate) fn without(self, mark: u64) -> State {
+        State(self.0 & !mark)
+    }
+
+    /// Is the next fetch the second one since the item was stored?
+    #[inline]
+    pub(crate) fn was_fetched_once(self) -> bool {
+        self.0 & (Self::FETCHED | Self::FREQUENCY_MASK) == Self::FETCHED
     }
 
     /// The same marks on another state.

@@ -161,7 +161,7 @@ impl<'h> Batch<'h> {
     }
 
     #[cold]
-    fn count_miss(&self, gone: Option<Gone>) {
+    pub(super) fn count_miss(&self, gone: Option<Gone>) {
         let view = self.view();
         view.count(Counter::GetMisses);
         match gone {

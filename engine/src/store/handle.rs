@@ -146,14 +146,28 @@ impl Writer {
     }
 
     /// The CAS id to write into the next record: `None` if its position gives one that is in order (S3).
-    pub(super) fn explicit_cas(&mut self, store: &Store, old: Option<u64>) -> Option<u64> {
+    ///
+    /// `old` is the id of the record that will be replaced, and whether it was written into that record.
+    #[inline]
+    pub(super) fn explicit_cas(&mut self, store: &Store, old: Option<(u64, bool)>) -> Option<u64> {
         if !store.config.cas {
             return None;
         }
         let positional = store.log.positional_cas(self.next_location(store));
         let generation_before = match old {
-            Some(old) if positional > old => return None,
-            Some(old) => old >> CAS_POSITION_BITS,
+            Some((old, false)) if positional > old => return None,
+            Some((old, false)) => old >> CAS_POSITION_BITS,
+            // A written id may be one that a client chose. Then it says nothing of the ids before it, but whoever wrote it raised the floor
+            // to those; and one beyond all that we have made is none of ours to exceed.
+            Some((old, true)) => {
+                let made =
+                    Some(old >> CAS_POSITION_BITS).filter(|&made| made <= store.log.segments.newest_generation());
+                let before = made.unwrap_or(0).max(store.cas_floor.load(Ordering::Relaxed));
+                if positional > old && positional >> CAS_POSITION_BITS > before {
+                    return None;
+                }
+                before
+            }
             None => {
                 // Relaxed: raised before the key that may concern us left the index, which we have seen.
                 let floor = store.cas_floor.load(Ordering::Relaxed);

@@ -28,6 +28,7 @@
 //!   key is absent and something as young has been removed, see `cas_floor`) carries an explicit one from a block of a newer
 //!   generation. The
 //!   order has one gap, of readers that look at the wrong moment; see `write::mend_cas_order`. Ids are unique without exception.
+//!   An id that a client chose (`E` of the meta commands) is as it is; the ids that the store makes after it still exceed all that it made before.
 //! - **S4** The record of a large value owns one reference to it, which is given up through the epoch after the record left the index.
 //! - **S5** A record is visible if its flush stamp is the current one. The stamp is that of the record which the new one depends on, or is
 //!   read after the record that it replaces was found; so it is never older than that record's.
@@ -37,6 +38,7 @@ mod cleaner;
 mod handle;
 mod item;
 mod large;
+mod meta;
 mod stats;
 #[cfg(all(test, not(crossbeam_loom)))]
 mod tests;
@@ -48,6 +50,7 @@ pub use batch::{ArithOutcome, Batch, Delta, Mode, NewValue, Outcome};
 pub use handle::Handle;
 pub use item::{Item, protocol_bytes};
 pub use large::{LargeBuf, LargeValue};
+pub use meta::{Calculation, Change, Deleted, Fetch, Fetched, Recache, Receipt, Removal, Sum, Terms, Vivify};
 pub use stats::{Counter, Stats};
 
 use crate::clock::{Clock, Now};

@@ -25,6 +25,8 @@ counters! {
     CmdFlush,
     /// Touches, and gets with a new expiry that hit.
     CmdTouch,
+    /// Looks at an item's figures (`me`).
+    CmdMeta,
     /// Keys found.
     GetHits,
     /// Keys not found.

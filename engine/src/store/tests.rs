@@ -6,6 +6,8 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Barrier;
 
+mod meta;
+
 const START_UNIX_MS: u64 = 1_800_000_000_000;
 
 fn small_store(memory_limit: usize) -> (Arc<Store>, ManualClock) {

@@ -3,12 +3,13 @@
 use super::stats::Counter;
 use super::{ByKey, Gone, Store};
 use crate::clock::Now;
+use crate::log::Location;
 use crate::log::record::{Record, State};
 use crate::sync::Guard;
 use crate::table::Hit;
 
 /// Last access is refreshed when it is older than this, so that a hot item is not written at every read.
-const ACCESS_RESOLUTION_S: u32 = 60;
+pub(super) const ACCESS_RESOLUTION_S: u32 = 60;
 
 /// A store as one batch sees it: under its guard, at its time, counting in its stripe.
 #[derive(Clone, Copy)]
@@ -65,6 +66,17 @@ impl<'g> View<'g> {
         if self.unlink(found) && gone == Gone::Expired && !state.has(State::FETCHED) {
             self.count(Counter::ExpiredUnfetched);
         }
+    }
+
+    /// Has an item this CAS id? None has 0, but for a store without ids, where all do.
+    pub(super) fn has_id(self, found: Found<'_>, id: u64) -> bool {
+        self.store.cas_of(found.hit.payload(), found.record) == id
+    }
+
+    /// The CAS id of a record that was found or stored under this guard.
+    pub(super) fn id_at(self, location: Location) -> u64 {
+        // SAFETY: the location comes from the index, or went there, under our guard.
+        self.store.cas_of(location, unsafe { self.store.record(location) })
     }
 
     /// Takes an item out of the index. False if it was no longer there.

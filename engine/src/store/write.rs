@@ -3,6 +3,7 @@
 use super::batch::{ArithOutcome, Batch, Delta, Mode, NewValue, Outcome};
 use super::handle::Writer;
 use super::large::LargeValue;
+use super::meta::{Calculation, Change, Receipt, Sum, Terms};
 use super::stats::{BYTES_CELL, Counter};
 use super::view::{Found, View};
 use super::{ByKey, Expiry, StoreError, protocol_bytes};
@@ -13,10 +14,10 @@ use crate::sync::Ordering;
 use crate::table::Inserted;
 
 /// The most that a record has beyond key and value: header, CAS id, flags, padding.
-const EXTRA_BYTES_MAX: usize = HEADER_BYTES + 8 + 4 + ALIGN;
+pub(super) const EXTRA_BYTES_MAX: usize = HEADER_BYTES + 8 + 4 + ALIGN;
 
 /// A value on its way into a record.
-enum Body<'a> {
+pub(super) enum Body<'a> {
     /// Parts to copy one behind the other.
     Inline([&'a [u8]; 2]),
     Large(LargeValue),
@@ -31,7 +32,7 @@ impl Body<'_> {
     }
 
     /// Bytes in the log.
-    fn log_len(&self) -> usize {
+    pub(super) fn log_len(&self) -> usize {
         match self {
             Body::Inline(_) => self.len(),
             Body::Large(_) => size_of::<usize>(),
@@ -61,7 +62,9 @@ impl Batch<'_> {
     ) -> Result<Outcome, StoreError> {
         assert!(key.len() <= KEY_BYTES_MAX, "a key has at most {KEY_BYTES_MAX} bytes");
         let result = match mode {
-            Mode::Append | Mode::Prepend => Ok(self.extend(mode, key, hash, value.bytes())),
+            Mode::Append | Mode::Prepend => {
+                self.extend(mode, key, hash, value.bytes(), &Terms::default()).map(|end| end.outcome)
+            }
             Mode::Set | Mode::Add | Mode::Replace | Mode::Cas(_) => self.put(mode, key, hash, flags, expiry, value),
         };
         let view = self.view();
@@ -103,18 +106,7 @@ impl Batch<'_> {
         expiry: Expiry,
         value: NewValue<'_>,
     ) -> Result<Outcome, StoreError> {
-        if !self.store.fits(key.len(), flags, value.bytes().len()) {
-            return Err(StoreError::TooLarge);
-        }
-        let mut body = match value {
-            NewValue::Large(buffer) => Body::Large(buffer.freeze()),
-            NewValue::Bytes(bytes) if self.store.is_large(key.len(), bytes.len()) => {
-                let mut buffer = self.writer.reserve(self.store, bytes.len(), &mut self.guard)?;
-                buffer.copy_from_slice(bytes);
-                Body::Large(buffer.freeze())
-            }
-            NewValue::Bytes(bytes) => Body::Inline([bytes, &[]]),
-        };
+        let mut body = self.body(key.len(), flags, value)?;
         loop {
             let room = key.len() + body.log_len() + EXTRA_BYTES_MAX;
             self.writer.ensure_room(self.store, room, &mut self.guard)?;
@@ -151,23 +143,59 @@ impl Batch<'_> {
         }
     }
 
-    /// Append and prepend.
-    fn extend(&mut self, mode: Mode, key: &[u8], hash: u64, addition: &[u8]) -> Outcome {
+    /// Brings a value that fits into the shape in which it will be published.
+    #[inline]
+    pub(super) fn body<'v>(&mut self, key_len: usize, flags: u32, value: NewValue<'v>) -> Result<Body<'v>, StoreError> {
+        if !self.store.fits(key_len, flags, value.bytes().len()) {
+            return Err(StoreError::TooLarge);
+        }
+        Ok(match value {
+            NewValue::Large(buffer) => Body::Large(buffer.freeze()),
+            NewValue::Bytes(bytes) if self.store.is_large(key_len, bytes.len()) => {
+                let mut buffer = self.writer.reserve(self.store, bytes.len(), &mut self.guard)?;
+                buffer.copy_from_slice(bytes);
+                Body::Large(buffer.freeze())
+            }
+            NewValue::Bytes(bytes) => Body::Inline([bytes, &[]]),
+        })
+    }
+
+    /// Append and prepend. The classic commands have no further terms.
+    pub(super) fn extend(
+        &mut self,
+        mode: Mode,
+        key: &[u8],
+        hash: u64,
+        addition: &[u8],
+        terms: &Terms,
+    ) -> Result<Receipt, StoreError> {
         loop {
             let view = self.view();
             let Ok((found, _)) = view.find_visible(key, hash) else {
-                return Outcome::NotStored;
+                let Some(expiry) = terms.vivify else {
+                    return Ok(Receipt::nothing(Outcome::NotStored));
+                };
+                let terms = Terms { expiry, compare: None, ..*terms };
+                let added = self.put_on_terms(Mode::Add, key, hash, NewValue::Bytes(addition), &terms)?;
+                if added.outcome == Outcome::Stored {
+                    return Ok(added);
+                }
+                // Somebody else was first: extend theirs.
+                continue;
             };
+            if terms.compare.is_some_and(|id| !view.has_id(found, id)) {
+                return Ok(Receipt::nothing(Outcome::Exists));
+            }
             let old_len = value_of(found.record).len();
             let len = old_len + addition.len();
             if !self.store.fits(key.len(), found.record.flags(), len) {
-                return Outcome::NotStored;
+                return Ok(Receipt::nothing(Outcome::NotStored));
             }
             // Room first, which may move the guard; then find again what is to be extended.
             let buffer = if self.store.is_large(key.len(), len) {
                 match self.writer.reserve(self.store, len, &mut self.guard) {
                     Ok(buffer) => Some(buffer),
-                    Err(_) => return Outcome::NotStored,
+                    Err(_) => return Ok(Receipt::nothing(Outcome::NotStored)),
                 }
             } else {
                 None
@@ -175,14 +203,14 @@ impl Batch<'_> {
             let log_len = if buffer.is_some() { size_of::<usize>() } else { len };
             let room = key.len() + log_len + EXTRA_BYTES_MAX;
             if self.writer.ensure_room(self.store, room, &mut self.guard).is_err() {
-                return Outcome::NotStored;
+                return Ok(Receipt::nothing(Outcome::NotStored));
             }
             let view = View { store: self.store, guard: &self.guard, now: self.now, stripe: self.writer.stripe };
             let Ok((found, _)) = view.find_visible(key, hash) else {
-                return Outcome::NotStored;
+                continue;
             };
             let old_value = value_of(found.record);
-            if old_value.len() != old_len {
+            if old_value.len() != old_len || terms.compare.is_some_and(|id| !view.has_id(found, id)) {
                 continue;
             }
             let parts = if mode == Mode::Append { [old_value, addition] } else { [addition, old_value] };
@@ -197,10 +225,10 @@ impl Batch<'_> {
             };
             // Sealed from here on (R1): the new item keeps expiry and stamp, and loses the marks.
             let sealed = found.record.seal();
-            let state = State::new(sealed.expiry(), sealed.stamp());
-            let draft = NewRecord { key, hash, state, flags: found.record.flags(), cas: CasOf::New };
-            if publish(self.writer, view, Some(found), draft, body).is_ok() {
-                return Outcome::Stored;
+            let state = State::new(sealed.expiry(), sealed.stamp()).with(State::BASE64, terms.base64);
+            let draft = NewRecord { key, hash, state, flags: found.record.flags(), cas: CasOf::asked(terms.cas) };
+            if let Ok(location) = publish(self.writer, view, Some(found), draft, body) {
+                return Ok(Receipt::stored(view.id_at(location), len));
             }
         }
     }
@@ -229,6 +257,22 @@ impl Batch<'_> {
     /// # Errors
     /// [`StoreError::OutOfMemory`] if there is no room for the new record; the old number stays.
     pub fn arith(&mut self, key: &[u8], hash: u64, delta: Delta) -> Result<ArithOutcome, StoreError> {
+        Ok(match self.calculate(key, hash, delta, &Change::default())? {
+            Calculation::Done(sum) => ArithOutcome::Value(sum.number),
+            Calculation::NotFound => ArithOutcome::NotFound,
+            Calculation::NonNumeric => ArithOutcome::NonNumeric,
+            Calculation::Exists => unreachable!("nothing was compared"),
+        })
+    }
+
+    /// What [`Batch::arith`] and [`Batch::meta_arith`] share.
+    pub(super) fn calculate(
+        &mut self,
+        key: &[u8],
+        hash: u64,
+        delta: Delta,
+        change: &Change,
+    ) -> Result<Calculation, StoreError> {
         let (hits, misses) = match delta {
             Delta::Incr(_) => (Counter::IncrHits, Counter::IncrMisses),
             Delta::Decr(_) => (Counter::DecrHits, Counter::DecrMisses),
@@ -238,15 +282,30 @@ impl Batch<'_> {
             self.writer.ensure_room(self.store, room, &mut self.guard)?;
             let view = View { store: self.store, guard: &self.guard, now: self.now, stripe: self.writer.stripe };
             let Ok((found, _)) = view.find_visible(key, hash) else {
-                view.count(misses);
-                return Ok(ArithOutcome::NotFound);
+                let Some((expiry_before, number)) = change.create else {
+                    view.count(misses);
+                    return Ok(Calculation::NotFound);
+                };
+                let mut digits = [0; DIGITS_MAX];
+                let body = Body::Inline([format_number(number, &mut digits), &[]]);
+                let expiry = change.touch.unwrap_or(expiry_before);
+                // What is in the index and not visible is taken over by the insert's CAS, or has just been dropped.
+                let state = State::new(expiry, view.store.flush_stamp()).with(State::BASE64, change.base64);
+                let draft = NewRecord { key, hash, state, flags: 0, cas: CasOf::asked(change.cas) };
+                if let Ok(location) = publish(self.writer, view, None, draft, body) {
+                    return Ok(Calculation::Done(Sum { number, cas: view.id_at(location), expiry_before, expiry }));
+                }
+                continue;
             };
+            if change.compare.is_some_and(|id| !view.has_id(found, id)) {
+                return Ok(Calculation::Exists);
+            }
             if found.record.is_large() {
-                return Ok(ArithOutcome::NonNumeric);
+                return Ok(Calculation::NonNumeric);
             }
             let old_value = found.record.inline_value();
             let Some(number) = parse_number(old_value) else {
-                return Ok(ArithOutcome::NonNumeric);
+                return Ok(Calculation::NonNumeric);
             };
             let needed = key.len() + old_value.len() + DIGITS_MAX + EXTRA_BYTES_MAX;
             if needed > room {
@@ -263,12 +322,19 @@ impl Batch<'_> {
             let padding = vec![b' '; old_value.len().saturating_sub(digits.len())];
             // Sealed from here on (R1). A result that fits keeps the marks, like memcached's change in place (protocol 3.1).
             let sealed = found.record.seal();
-            let fresh = State::new(sealed.expiry(), sealed.stamp());
-            let state = if digits.len() <= old_value.len() { fresh.with_marks_of(sealed) } else { fresh };
-            let draft = NewRecord { key, hash, state, flags: found.record.flags(), cas: CasOf::New };
-            if publish(self.writer, view, Some(found), draft, Body::Inline([digits, &padding])).is_ok() {
+            let expiry_before = sealed.expiry();
+            let expiry = change.touch.unwrap_or(expiry_before);
+            let fresh = State::new(expiry, sealed.stamp());
+            let state = if digits.len() <= old_value.len() {
+                fresh.with_marks_of(sealed)
+            } else {
+                fresh.with(State::BASE64, change.base64)
+            };
+            let draft = NewRecord { key, hash, state, flags: found.record.flags(), cas: CasOf::asked(change.cas) };
+            let body = Body::Inline([digits, &padding]);
+            if let Ok(location) = publish(self.writer, view, Some(found), draft, body) {
                 view.count(hits);
-                return Ok(ArithOutcome::Value(number));
+                return Ok(Calculation::Done(Sum { number, cas: view.id_at(location), expiry_before, expiry }));
             }
         }
     }
@@ -279,18 +345,18 @@ const DIGITS_MAX: usize = 20;
 
 /// What is new about a record that is to be published.
 #[derive(Clone, Copy)]
-struct NewRecord<'a> {
-    key: &'a [u8],
-    hash: u64,
-    state: State,
-    flags: u32,
-    cas: CasOf,
+pub(super) struct NewRecord<'a> {
+    pub(super) key: &'a [u8],
+    pub(super) hash: u64,
+    pub(super) state: State,
+    pub(super) flags: u32,
+    pub(super) cas: CasOf,
 }
 
 /// Writes a record into the open segment and publishes it in place of `old`, or, without one, as a new entry.
 ///
 /// There must be room. If the item has changed meanwhile, the body comes back: find again.
-fn publish<'a>(
+pub(super) fn publish<'a>(
     writer: &mut Writer,
     view: View<'_>,
     old: Option<Found<'_>>,
@@ -298,10 +364,17 @@ fn publish<'a>(
     body: Body<'a>,
 ) -> Result<Location, Body<'a>> {
     let View { store, guard, .. } = view;
-    let old_cas = old.map(|old| store.cas_of(old.hit.payload(), old.record));
+    let old_cas = old.map(|old| (store.cas_of(old.hit.payload(), old.record), old.record.stored_cas().is_some()));
     let cas = match new.cas {
         CasOf::New => writer.explicit_cas(store, old_cas),
-        CasOf::Old => old_cas.filter(|_| store.config.cas),
+        CasOf::Old => old_cas.map(|(id, _)| id).filter(|_| store.config.cas),
+        CasOf::Client(id) => {
+            // S3: the ids that we make later look at the floor, not at this one.
+            if let Some((old, _)) = old_cas {
+                store.raise_cas_floor(old);
+            }
+            Some(id).filter(|_| store.config.cas)
+        }
     };
     let location = writer.next_location(store);
     let value_len = body.len();
@@ -342,7 +415,7 @@ fn publish<'a>(
     store.counters.cells.add(view.stripe, BYTES_CELL, bytes as u64);
     view.count(Counter::TotalItems);
     if old.is_none() && cas.is_none() && store.config.cas {
-        mend_cas_order(writer, view, new, location);
+        return Ok(mend_cas_order(writer, view, new, location));
     }
     Ok(location)
 }
@@ -350,25 +423,27 @@ fn publish<'a>(
 /// S3, awkward case: between the look at `cas_floor` and our insert, another item of the same key came and went with a higher
 /// id. The removal raised the floor before it freed the slot, so we see it now, and give the item another id. Until then, or for good if the
 /// segment has no room for the copy, readers see an id that is unique but smaller than one that this key had during our insert.
+/// Answers where the item is now.
 #[inline]
-fn mend_cas_order(writer: &mut Writer, view: View<'_>, new: NewRecord<'_>, location: Location) {
+fn mend_cas_order(writer: &mut Writer, view: View<'_>, new: NewRecord<'_>, location: Location) -> Location {
     let store = view.store;
     // Relaxed: ordered by the slot's CAS, which the removal released and our insert acquired.
     let floor = store.cas_floor.load(Ordering::Relaxed);
     if store.log.positional_cas(location) >> CAS_POSITION_BITS > floor {
-        return;
+        return location;
     }
     // A failure means that somebody else has changed the item: it has their id now.
     if let Some(found) = view.find(new.key, new.hash)
         && found.hit.payload() == location
         && writer.has_room(store, found.record.shape().bytes() + EXTRA_BYTES_MAX)
     {
-        let _ = copy_record(writer, view, found, new.key, new.hash, CasOf::New, |state| state);
+        return copy_record(writer, view, found, new.key, new.hash, CasOf::New, |state| state).unwrap_or(location);
     }
+    location
 }
 
 /// Publishes a copy of a record with a changed state in its place. There must be room.
-fn copy_record<'g>(
+pub(super) fn copy_record<'g>(
     writer: &mut Writer,
     view: View<'g>,
     found: Found<'g>,
@@ -388,11 +463,20 @@ fn copy_record<'g>(
 
 /// Which CAS id a new record gets.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum CasOf {
+pub(super) enum CasOf {
     /// A new one.
     New,
     /// That of the record it replaces: the item is the same, only its state is another.
     Old,
+    /// One that the client chose, whatever came before.
+    Client(u64),
+}
+
+impl CasOf {
+    /// What a client asked for, if it did.
+    pub(super) fn asked(id: Option<u64>) -> CasOf {
+        id.map_or(CasOf::New, CasOf::Client)
+    }
 }
 
 /// The value of a record, wherever it lies.
