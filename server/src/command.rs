@@ -7,9 +7,11 @@
 use memkv_engine::store::{ArithOutcome, Batch, Delta, Expiry, Item, Mode, NewValue, Outcome, StoreError};
 
 use crate::limits::STAGED_KEYS_MAX;
+use crate::meta;
 use crate::output::Output;
 use crate::protocol::encode::{self, END};
-use crate::protocol::{Arith, Key, KeyIndex, Keys, Reply, Request, Retrieve, Span, Store, Verb};
+use crate::protocol::meta::{Decoded, key_bytes};
+use crate::protocol::{Arith, Key, KeyIndex, Keys, Meta, Reply, Request, Retrieve, Span, Store, Verb};
 use crate::service::Service;
 use crate::stats;
 
@@ -28,11 +30,20 @@ pub enum Step {
     /// A storage command that is too large: all it does is what a refused one does to the old item (protocol 6.2).
     Refuse {
         /// Which command.
-        verb: Verb,
+        mode: Mode,
         /// The key.
         key: KeyIndex,
         /// The answer, unless none is wanted or the data block must be swallowed first.
         reply: Option<Reply>,
+    },
+    /// A meta command without a value, by its place in [`Plan::metas`].
+    Meta(u32),
+    /// ms and its value.
+    MetaStore {
+        /// The place of the command in [`Plan::metas`].
+        meta: u32,
+        /// Where its value lies.
+        value: Span,
     },
     /// More keys of a multi-get whose first ones have been answered.
     MoreKeys {
@@ -52,6 +63,10 @@ pub struct Plan {
     pub steps: Vec<(Step, u32)>,
     /// The keys of all steps, in the order of the steps.
     pub keys: Keys,
+    /// The meta commands among the steps: apart, because they are large and the steps are many.
+    pub metas: Vec<Meta>,
+    /// The bytes of those keys that came in base64.
+    pub decoded: Decoded,
 }
 
 impl Plan {
@@ -59,6 +74,8 @@ impl Plan {
     pub fn clear(&mut self) {
         self.steps.clear();
         self.keys.clear();
+        self.metas.clear();
+        self.decoded.clear();
     }
 
     /// Adds a step that began at `start`.
@@ -81,8 +98,9 @@ pub enum Ran {
 
 /// Carries out `plan`, whose spans refer to `input`, until it is done or `output` is full.
 pub fn run(plan: &mut Plan, input: &[u8], batch: &mut Batch<'_>, output: &mut Output, service: &Service) -> Ran {
-    let Plan { steps, keys } = plan;
-    let mut staged = Staged { keys, ready: 0 };
+    let Plan { steps, keys, metas, decoded } = plan;
+    let decoded = decoded.as_slice();
+    let mut staged = Staged { keys, ready: 0, decoded };
     for (step, start) in steps.iter() {
         if output.is_full() {
             return Ran::Before(*start as usize);
@@ -108,12 +126,23 @@ pub fn run(plan: &mut Plan, input: &[u8], batch: &mut Batch<'_>, output: &mut Ou
                 let reply = self::store(&store, key, input, NewValue::Bytes(value.of(input)), batch);
                 answer(reply, store.noreply, output);
             }
-            Step::Refuse { verb, key, reply } => {
+            Step::Refuse { mode, key, reply } => {
                 let key = staged.key(key, input, batch);
-                batch.refuse(mode(verb), key.span.of(input), key.hash, StoreError::TooLarge);
+                batch.refuse(mode, key_bytes(key.span, input, decoded), key.hash, StoreError::TooLarge);
                 if let Some(reply) = reply {
                     output.reply(reply);
                 }
+            }
+            Step::Meta(index) => {
+                let meta = &metas[index as usize];
+                let key = staged.key(meta.key, input, batch);
+                meta::run(meta, key_bytes(key.span, input, decoded), key.hash, batch, output);
+            }
+            Step::MetaStore { meta: index, value } => {
+                let meta = &metas[index as usize];
+                let key = staged.key(meta.key, input, batch);
+                let value = NewValue::Bytes(value.of(input));
+                meta::store(meta, key_bytes(key.span, input, decoded), key.hash, value, batch, output);
             }
             Step::Reply(reply) => output.reply(reply),
             Step::Run(request) => run_one(request, &mut staged, input, batch, output, service),
@@ -158,6 +187,8 @@ pub fn mode(verb: Verb) -> Mode {
 struct Staged<'p> {
     keys: &'p mut Keys,
     ready: usize,
+    /// See [`Plan::decoded`].
+    decoded: &'p [u8],
 }
 
 impl Staged<'_> {
@@ -176,6 +207,10 @@ impl Staged<'_> {
         let end = self.keys.len().min(index + STAGED_KEYS_MAX);
         let group = &mut self.keys[index..end];
         self.ready = end;
+        if !self.decoded.is_empty() {
+            // Some keys of the plan are not where the others are.
+            return bring_decoded_forward(group, input, self.decoded, batch);
+        }
         if let [key] = group {
             // Nothing to overlap with.
             key.hash = batch.hash(key.span.of(input));
@@ -188,6 +223,18 @@ impl Staged<'_> {
         for key in group.iter() {
             batch.prefetch_record(key.hash);
         }
+    }
+}
+
+/// What [`Staged::bring_forward`] does, for keys in the input and in `decoded`.
+#[cold]
+fn bring_decoded_forward(group: &mut [Key], input: &[u8], decoded: &[u8], batch: &Batch<'_>) {
+    for key in group.iter_mut() {
+        key.hash = batch.hash(key_bytes(key.span, input, decoded));
+        batch.prefetch_bucket(key.hash);
+    }
+    for key in group.iter() {
+        batch.prefetch_record(key.hash);
     }
 }
 

@@ -21,7 +21,7 @@
 //! - [`connection`] moves bytes between a socket and a [`session`].
 //! - [`session`] is a connection without its socket: bytes in, bytes out. [`loopback`] drives one from memory.
 //! - [`protocol`] makes requests out of bytes, and bytes out of answers.
-//! - [`command`] runs requests against the store, under one batch.
+//! - [`command`] runs requests against the store, under one batch; [`meta`] does so for the meta commands.
 //! - [`service`] is what all of them share, [`stats`] shows it, [`limits`] bounds it.
 
 #![deny(unsafe_code)]
@@ -43,6 +43,7 @@ pub mod fds;
 pub mod limits;
 pub mod listener;
 pub mod loopback;
+pub mod meta;
 pub mod output;
 pub mod protocol;
 pub mod reactor;

@@ -17,6 +17,12 @@ pub const LEADING_SPACES_MAX: usize = 100;
 /// Tokens that are told apart on a line; the rest of the line stays glued to the last one (protocol 1.8).
 pub const TOKENS_MAX: usize = 23;
 
+/// Tokens of a meta command line, command word and key included (protocol 4.1.1).
+pub const META_TOKENS_MAX: usize = 20;
+
+/// Longest opaque token of a meta command, its letter included (protocol 4.1.7).
+pub const OPAQUE_BYTES_MAX: usize = 32;
+
 /// Largest data block whose length is accepted, to be stored or to be swallowed (protocol 6.6).
 pub const VALUE_BYTES_MAX: u32 = 2_147_483_645;
 

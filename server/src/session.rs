@@ -8,14 +8,16 @@
 //! The same code serves sockets ([`connection`](crate::connection)), tests and fuzzing ([`Loopback`](crate::loopback::Loopback)).
 
 use memchr::memchr;
-use memkv_engine::store::{Handle, LargeBuf, NewValue, StoreError};
+use memkv_engine::store::{Handle, LargeBuf, Mode, NewValue};
 
 use crate::command::{self, Plan, Ran, Step};
 use crate::limits::{BATCH_COMMANDS_MAX, READ_BUFFER_BYTES, VALUE_GROWTH_BYTES};
+use crate::meta;
 use crate::output::Output;
 use crate::protocol::encode::CRLF;
+use crate::protocol::meta::{Refusal, Verb, key_bytes, line as parse_meta};
 use crate::protocol::parse::{self, Block, Line, ListEnd};
-use crate::protocol::{Key, Reply, Request, Retrieve, Span, Store};
+use crate::protocol::{Key, KeyIndex, Meta, Reply, Request, Retrieve, Span, Store};
 use crate::service::Service;
 
 /// Keys of one multi-get that are looked up under one batch when its line is answered in pieces.
@@ -80,11 +82,49 @@ enum State {
 
 /// A value on its way in.
 struct Receiving {
-    store: Store,
+    command: Storing,
     key: Box<[u8]>,
     body: Body,
     /// How much of the value has arrived.
     filled: usize,
+}
+
+/// The command that a value belongs to.
+#[derive(Debug)]
+enum Storing {
+    Classic(Store),
+    Meta(Box<Meta>),
+}
+
+impl Storing {
+    fn key(&self) -> KeyIndex {
+        match self {
+            Storing::Classic(store) => store.key,
+            Storing::Meta(meta) => meta.key,
+        }
+    }
+
+    fn value_len(&self) -> u32 {
+        match self {
+            Storing::Classic(store) => store.value_len,
+            Storing::Meta(meta) => meta.value_len,
+        }
+    }
+
+    fn mode(&self) -> Mode {
+        match self {
+            Storing::Classic(store) => command::mode(store.verb),
+            Storing::Meta(meta) => meta::mode(meta),
+        }
+    }
+
+    /// The line for an error, if the client wants one; ms gets it even if it is quiet (protocol 4.1.11, 5.5).
+    fn error(&self, reply: Reply) -> Option<Reply> {
+        match self {
+            Storing::Classic(store) => (!store.noreply).then_some(reply),
+            Storing::Meta(_) => Some(reply),
+        }
+    }
 }
 
 /// Where a value is collected.
@@ -104,7 +144,7 @@ enum Tail {
     /// The client is done, or is none.
     Close,
     /// A value follows at this position that does not fit into the read buffer.
-    Value(Store, usize),
+    Value(Storing, usize),
     /// At this position the session goes on in this state.
     Enter(State, usize),
 }
@@ -228,9 +268,9 @@ impl Session {
                 })
             }
             Tail::Close => Some(Status::Close),
-            Tail::Value(store, position) => {
+            Tail::Value(command, position) => {
                 *at = position;
-                self.begin_value(store, input, turn);
+                self.begin_value(command, input, turn);
                 None
             }
             Tail::Enter(state, position) => {
@@ -275,20 +315,22 @@ impl Session {
     }
 
     /// Prepares for a value that does not fit into the read buffer.
-    fn begin_value(&mut self, store: Store, input: &[u8], turn: &mut Turn<'_>) {
-        let key = turn.plan.keys[store.key as usize].span.of(input);
-        let len = store.value_len as usize;
+    fn begin_value(&mut self, command: Storing, input: &[u8], turn: &mut Turn<'_>) {
+        let key = key_bytes(turn.plan.keys[command.key() as usize].span, input, &turn.plan.decoded);
+        let len = command.value_len() as usize;
         let body = if turn.handle.store().is_large(key.len(), len) {
             turn.handle.reserve(len).map(Body::Large)
         } else {
             Ok(Body::Own(Vec::new()))
         };
         self.state = match body {
-            Ok(body) => State::Value(Box::new(Receiving { store, key: key.into(), body, filled: 0 })),
+            Ok(body) => State::Value(Box::new(Receiving { command, key: key.into(), body, filled: 0 })),
             Err(error) => {
-                refuse(&store, key, error, turn);
-                let reply = (!store.noreply).then_some(command::refusal(error));
-                State::Swallow { left: u64::from(store.value_len) + CRLF.len() as u64, reply }
+                let mut batch = turn.handle.batch();
+                let hash = batch.hash(key);
+                batch.refuse(command.mode(), key, hash, error);
+                let reply = command.error(command::refusal(error));
+                State::Swallow { left: u64::from(command.value_len()) + CRLF.len() as u64, reply }
             }
         };
     }
@@ -305,19 +347,30 @@ impl Session {
         };
         *at += CRLF.len();
         let State::Value(receiving) = std::mem::take(&mut self.state) else { unreachable!("checked above") };
-        let Receiving { store, key, body, .. } = *receiving;
-        let reply = if end == CRLF {
-            let mut batch = turn.handle.batch();
-            let named = Key { span: Span::new(0..key.len()), hash: batch.hash(&key) };
-            match body {
-                Body::Large(large) => command::store(&store, named, &key, NewValue::Large(large), &mut batch),
-                Body::Own(bytes) => command::store(&store, named, &key, NewValue::Bytes(&bytes), &mut batch),
-            }
-        } else {
-            Reply::BadChunk
-        };
+        let Receiving { command, key, body, .. } = *receiving;
         *turn.commands_left = turn.commands_left.saturating_sub(1);
-        self.resume((!store.noreply).then_some(reply), turn)
+        if end != CRLF {
+            return self.resume(command.error(Reply::BadChunk), turn);
+        }
+        let mut batch = turn.handle.batch();
+        let hash = batch.hash(&key);
+        let value = match body {
+            Body::Large(large) => NewValue::Large(large),
+            Body::Own(ref bytes) => NewValue::Bytes(bytes),
+        };
+        let reply = match command {
+            Storing::Classic(store) => {
+                let named = Key { span: Span::new(0..key.len()), hash };
+                let reply = command::store(&store, named, &key, value, &mut batch);
+                (!store.noreply).then_some(reply)
+            }
+            Storing::Meta(meta) => {
+                meta::store(&meta, &key, hash, value, &mut batch, turn.output);
+                None
+            }
+        };
+        drop(batch);
+        self.resume(reply, turn)
     }
 }
 
@@ -325,13 +378,6 @@ impl Session {
 fn run(input: &[u8], turn: &mut Turn<'_>) -> Ran {
     let mut batch = turn.handle.batch();
     command::run(turn.plan, input, &mut batch, turn.output, turn.service)
-}
-
-/// Tells the store of a storage command that it will not get.
-fn refuse(store: &Store, key: &[u8], error: StoreError, turn: &mut Turn<'_>) {
-    let mut batch = turn.handle.batch();
-    let hash = batch.hash(key);
-    batch.refuse(command::mode(store.verb), key, hash, error);
 }
 
 /// Plans the commands that begin at `at`, as long as they are whole, but no more than `commands_max`.
@@ -351,11 +397,12 @@ fn plan(input: &[u8], mut at: usize, commands_max: usize, turn: &mut Turn<'_>) -
                 if !turn.handle.store().fits(key.len as usize, store.flags, store.value_len as usize) {
                     let reply = (!store.noreply).then_some(Reply::TooLarge);
                     let Store { verb, key, value_len, .. } = store;
+                    let mode = command::mode(verb);
                     let Some(next) = block_end(input, next, value_len) else {
-                        plan.push(Step::Refuse { verb, key, reply: None }, start);
+                        plan.push(Step::Refuse { mode, key, reply: None }, start);
                         return swallow(next, value_len, reply);
                     };
-                    plan.push(Step::Refuse { verb, key, reply }, start);
+                    plan.push(Step::Refuse { mode, key, reply }, start);
                     at = next;
                     continue;
                 }
@@ -375,7 +422,13 @@ fn plan(input: &[u8], mut at: usize, commands_max: usize, turn: &mut Turn<'_>) -
                         // It fits into the read buffer, so it is easiest to look at the whole command again.
                         return Tail::Hungry(start);
                     }
-                    Block::Incomplete => return Tail::Value(store, next),
+                    Block::Incomplete => return Tail::Value(Storing::Classic(store), next),
+                }
+            }
+            Line::Meta { verb, rest, next } => {
+                match plan_meta(verb, Span::new(start..next), rest, input, plan, turn.handle.store()) {
+                    Ok(next) => at = next,
+                    Err(tail) => return tail,
                 }
             }
             Line::Request { request: Request::Quit, .. } | Line::Hangup => return Tail::Close,
@@ -402,6 +455,64 @@ fn plan(input: &[u8], mut at: usize, commands_max: usize, turn: &mut Turn<'_>) -
     }
 }
 
+/// Plans a meta command, whose line is `line`, with its value if it has one. Answers where the next command begins, or that the
+/// planning ends here.
+fn plan_meta(
+    verb: Verb,
+    line: Span,
+    rest: Span,
+    input: &[u8],
+    plan: &mut Plan,
+    items: &memkv_engine::store::Store,
+) -> Result<usize, Tail> {
+    let (start, next) = (line.start as usize, line.end());
+    let meta = match parse_meta(verb, rest, input, &mut plan.keys, &mut plan.decoded) {
+        Ok(meta) => meta,
+        Err(Refusal { reply, swallow: None }) => {
+            plan.push(Step::Reply(reply), start);
+            return Ok(next);
+        }
+        Err(Refusal { reply, swallow: Some(value_len) }) => {
+            let next = block_end(input, next, value_len).ok_or_else(|| swallow(next, value_len, Some(reply)))?;
+            plan.push(Step::Reply(reply), start);
+            return Ok(next);
+        }
+    };
+    let index = plan.metas.len() as u32;
+    if verb != Verb::Set {
+        plan.push(Step::Meta(index), start);
+        plan.metas.push(meta);
+        return Ok(next);
+    }
+    let value_len = meta.value_len;
+    let key_len = plan.keys[meta.key as usize].span.len as usize;
+    if !items.fits(key_len, meta.client_flags, value_len as usize) {
+        let refuse = |reply| Step::Refuse { mode: meta::mode(&meta), key: meta.key, reply };
+        let Some(next) = block_end(input, next, value_len) else {
+            plan.push(refuse(None), start);
+            return Err(swallow(next, value_len, Some(Reply::TooLarge)));
+        };
+        plan.push(refuse(Some(Reply::TooLarge)), start);
+        return Ok(next);
+    }
+    match parse::data_block(input, next, value_len) {
+        Block::Complete(value) => {
+            plan.push(Step::MetaStore { meta: index, value }, start);
+            plan.metas.push(meta);
+            Ok(value.end() + CRLF.len())
+        }
+        Block::Unterminated(next) => {
+            plan.keys.pop();
+            plan.push(Step::Reply(Reply::BadChunk), start);
+            Ok(next)
+        }
+        Block::Incomplete if next - start + value_len as usize + CRLF.len() <= READ_BUFFER_BYTES => {
+            Err(Tail::Hungry(start))
+        }
+        Block::Incomplete => Err(Tail::Value(Storing::Meta(Box::new(meta)), next)),
+    }
+}
+
 /// Where the line behind an unwanted data block begins, if the whole block is there.
 fn block_end(input: &[u8], from: usize, value_len: u32) -> Option<usize> {
     let end = from + value_len as usize + CRLF.len();
@@ -415,12 +526,12 @@ fn swallow(from: usize, value_len: u32, reply: Option<Reply>) -> Tail {
 
 impl Receiving {
     fn is_complete(&self) -> bool {
-        self.filled == self.store.value_len as usize
+        self.filled == self.command.value_len() as usize
     }
 
     /// Memory for the next bytes of the value; none if it is complete.
     fn free(&mut self) -> Option<&mut [u8]> {
-        let len = self.store.value_len as usize;
+        let len = self.command.value_len() as usize;
         if self.is_complete() {
             return None;
         }
@@ -451,6 +562,6 @@ impl Receiving {
 
 impl std::fmt::Debug for Receiving {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Receiving").field("store", &self.store).field("filled", &self.filled).finish()
+        f.debug_struct("Receiving").field("command", &self.command).field("filled", &self.filled).finish()
     }
 }

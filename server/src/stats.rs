@@ -68,7 +68,7 @@ fn general(service: &Service, out: &mut Vec<u8>) {
     stat(out, "cmd_set", items.get(Counter::CmdSet));
     stat(out, "cmd_flush", items.get(Counter::CmdFlush) + service.flushes_refused());
     stat(out, "cmd_touch", items.get(Counter::CmdTouch));
-    stat(out, "cmd_meta", 0);
+    stat(out, "cmd_meta", items.get(Counter::CmdMeta));
     for (name, counter) in [
         ("get_hits", Counter::GetHits),
         ("get_misses", Counter::GetMisses),

@@ -41,6 +41,30 @@ pub enum Reply {
     NoMemory,
     /// The shutdown command is not enabled.
     ShutdownDisabled,
+    /// A meta flag is there twice.
+    DuplicateFlag,
+    /// There is no such meta flag.
+    BadFlag,
+    /// Something is wrong with the key or the flags of ma.
+    BadMetaFlags,
+    /// A meta command has more flags than there may be.
+    MetaTooLong,
+    /// The argument of a meta flag is no number.
+    BadToken,
+    /// The opaque token of a meta command is too long.
+    OpaqueTooLong,
+    /// A key that should be base64 is none.
+    BadBase64,
+    /// ms has no such mode.
+    BadSetMode,
+    /// ma has no such mode.
+    BadArithMode,
+    /// The number that ma should begin with is none.
+    BadInitial,
+    /// The number that ma should add is none.
+    BadMetaDelta,
+    /// The answer of mn.
+    MetaNoop,
 }
 
 impl Reply {
@@ -65,6 +89,18 @@ impl Reply {
             Reply::TooLarge => b"SERVER_ERROR object too large for cache\r\n",
             Reply::NoMemoryToStore => b"SERVER_ERROR out of memory storing object\r\n",
             Reply::NoMemory => b"SERVER_ERROR out of memory\r\n",
+            Reply::DuplicateFlag => b"CLIENT_ERROR duplicate flag\r\n",
+            Reply::BadFlag => b"CLIENT_ERROR invalid flag\r\n",
+            Reply::BadMetaFlags => b"CLIENT_ERROR invalid or duplicate flag\r\n",
+            Reply::MetaTooLong => b"CLIENT_ERROR options flags are too long\r\n",
+            Reply::BadToken => b"CLIENT_ERROR bad token in command line format\r\n",
+            Reply::OpaqueTooLong => b"CLIENT_ERROR opaque token too long\r\n",
+            Reply::BadBase64 => b"CLIENT_ERROR error decoding key\r\n",
+            Reply::BadSetMode => b"CLIENT_ERROR invalid mode for ms M token\r\n",
+            Reply::BadArithMode => b"CLIENT_ERROR invalid mode for ma M token\r\n",
+            Reply::BadInitial => b"CLIENT_ERROR invalid numeric initial value\r\n",
+            Reply::BadMetaDelta => b"CLIENT_ERROR invalid numeric delta value\r\n",
+            Reply::MetaNoop => b"MN\r\n",
             // The colon is memcached's (protocol 10).
             Reply::ShutdownDisabled => b"SERVER_ERROR: shutdown not enabled\r\n",
         }

@@ -4,13 +4,16 @@
 //! referred to by position ([`Span`]), so that a whole pipeline is parsed without an allocation and can be looked at several
 //! times (to hash its keys, to fetch them ahead, to execute).
 //!
-//! Read in this order: [`request`] (what can be asked), [`parse`] (command lines and key lists), [`number`] (how memcached reads
-//! numbers), [`encode`] (what is answered).
+//! Read in this order: [`request`] (what can be asked), [`parse`] (command lines and key lists), [`meta`] (the meta commands and their
+//! flags) with [`base64`], [`number`] (how memcached reads numbers), [`encode`] (what is answered).
 
+pub mod base64;
 pub mod encode;
+pub mod meta;
 pub mod number;
 pub mod parse;
 pub mod request;
 
 pub use encode::Reply;
+pub use meta::Meta;
 pub use request::{Arith, Key, KeyIndex, Keys, Request, Retrieve, Span, Store, Verb};

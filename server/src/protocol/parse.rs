@@ -7,6 +7,7 @@
 use memchr::memchr;
 
 use super::Reply;
+use super::meta;
 use super::number;
 use super::request::{Arith, Key, KeyIndex, Keys, Request, Retrieve, Span, Store, Verb};
 use crate::limits::{
@@ -20,6 +21,15 @@ pub enum Line {
     Request {
         /// The command.
         request: Request,
+        /// Where its line ends.
+        next: usize,
+    },
+    /// A meta command: what it is told stands in `rest`, and is read by [`meta::line()`]. A data block may follow at `next`.
+    Meta {
+        /// Which command.
+        verb: meta::Verb,
+        /// Everything behind the command word.
+        rest: Span,
         /// Where its line ends.
         next: usize,
     },
@@ -84,6 +94,11 @@ pub fn command_line(input: &[u8], from: usize, keys: &mut Keys) -> Line {
     if input[from..end].starts_with(b"get ") {
         return retrieval(input, from + 4..end, next, Retrieve { cas: false, touch: None }, keys);
     }
+    if let [b'm', command, b' ', ..] = input[from..end]
+        && let Some(verb) = meta_verb(command)
+    {
+        return Line::Meta { verb, rest: Span::new(from + 3..end), next };
+    }
     let tokens = Tokens::split(input, from, end);
     let word = tokens.get(input, 0);
     match word {
@@ -106,8 +121,28 @@ pub fn command_line(input: &[u8], from: usize, keys: &mut Keys) -> Line {
         b"quit" => Line::Request { request: Request::Quit, next },
         b"stats" => Line::Request { request: Request::Stats { topic: tokens.span(1) }, next },
         b"shutdown" => answered(Reply::ShutdownDisabled, tokens.noreply(input), next),
+        b"mn" => refused(Reply::MetaNoop, next),
+        // With anything behind them they have been seen above.
+        b"mg" | b"ms" | b"md" | b"ma" | b"me" => refused(Reply::BadLine, next),
         _ => unknown(input, &tokens, next),
     }
+}
+
+fn meta_verb(command: u8) -> Option<meta::Verb> {
+    Some(match command {
+        b'g' => meta::Verb::Get,
+        b's' => meta::Verb::Set,
+        b'd' => meta::Verb::Delete,
+        b'a' => meta::Verb::Arith,
+        b'e' => meta::Verb::Debug,
+        _ => return None,
+    })
+}
+
+/// Length of the word at the beginning of `text`.
+#[inline]
+pub(super) fn word_len(text: &[u8]) -> usize {
+    memchr(b' ', text).unwrap_or(text.len())
 }
 
 /// Adds the keys that begin at `from` to `keys`, until the line ends, the input ends, a key is too long, or `keys_max` are in

@@ -25,7 +25,7 @@ fn conversation(random: &mut Random) -> Vec<u8> {
         let len = [0, 3, 100, 5_000, 16_370, 40_000][random.below(6)];
         let value = vec![b'a' + key as u8; len];
         let verb = ["set", "add", "replace", "append", "prepend"][random.below(5)];
-        match random.below(10) {
+        match random.below(13) {
             0..4 => {
                 input.extend(format!("{verb} key{key} {key} 0 {len}\r\n").as_bytes());
                 input.extend(&value);
@@ -41,6 +41,24 @@ fn conversation(random: &mut Random) -> Vec<u8> {
                 input.extend(&value);
                 input.extend(b"\r\n");
             }
+            9 => {
+                let (name, mode) = (["key1", "a2V5Mg=="][key % 2], b"SEARPX"[random.below(6)] as char);
+                let quiet = ["", " q", " q q"][random.below(3)];
+                input.extend(format!("ms {name} {len} b k s M{mode}{quiet}\r\n").as_bytes());
+                input.extend(&value);
+                input.extend(if random.below(10) == 0 { b"!\n" } else { b"\r\n" });
+            }
+            10 => {
+                for _ in 0..random.below(20) {
+                    let name = ["key1", "key2 b", "a2V5Mg== b", "key3"][random.below(4)];
+                    input.extend(
+                        format!("mg {name} {}\r\n", ["q v k", "s h t", "q v Oab", "N0", "z"][random.below(5)])
+                            .as_bytes(),
+                    );
+                }
+                input.extend(b"mn\r\n");
+            }
+            11 => input.extend(format!("md key{key} q I\r\nma key{key} N0 v\r\nme key{key}\r\n").as_bytes()),
             _ => input.extend(b"what is this\r\n\r\ntouch\r\nversion\r\n"),
         }
     }

@@ -11,3 +11,4 @@ mod stats;
 mod support;
 mod time;
 mod wire;
+mod wire_meta;

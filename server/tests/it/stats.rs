@@ -120,6 +120,41 @@ fn commands_are_counted_as_memcached_does() {
     server.shutdown();
 }
 
+/// Protocol 4.2, 4.4 to 4.6 and 28.14: mg with T is a touch, a vivify is a hit, me alone is cmd_meta.
+#[test]
+fn meta_commands_are_counted_as_memcached_does() {
+    let server = start(config());
+    let addr = server.addr();
+    Tcp::connect(addr).finish(
+        b"mg a\r\nmg a T5\r\nmg a N0\r\nmg a T5\r\nmg a q v\r\nme a\r\nme b\r\nms a 1\r\n1\r\nms a 1 C1\r\n1\r\nms a 1 MA C1\r\n1\r\n\
+          ms b 1 C1\r\n1\r\nms a 1 C1 I q\r\n1\r\nma a\r\nma b\r\nma b N0\r\nma b MD\r\nmd a C1\r\nmd c\r\nmd a I\r\nmd a x\r\nmd a\r\n\
+          ms b 2000000\r\n",
+    );
+    for (name, expected) in [
+        ("cmd_get", 4),
+        ("get_hits", 2),
+        ("get_misses", 2),
+        ("cmd_touch", 1),
+        ("touch_hits", 1),
+        ("touch_misses", 0),
+        ("cmd_meta", 2),
+        ("cmd_set", 5),
+        ("cas_hits", 1),
+        ("cas_badval", 1),
+        ("cas_misses", 1),
+        ("incr_hits", 1),
+        ("incr_misses", 1),
+        ("decr_hits", 1),
+        ("delete_hits", 2),
+        ("delete_misses", 2),
+        ("store_too_large", 1),
+        ("curr_items", 0),
+    ] {
+        assert_eq!(stat(addr, name), expected, "{name}");
+    }
+    server.shutdown();
+}
+
 #[test]
 fn items_and_bytes_follow_protocol_8() {
     let server = start(config());

@@ -85,3 +85,39 @@ fn a_second_flush_replaces_the_pending_one() {
     hands.advance_ms(50_000 + CLOCK_STEP_MS);
     assert!(!is_there(&mut client, "k"));
 }
+
+/// Protocol 4.2: l and la, before and after the second fetch; R as the end comes nearer.
+#[test]
+fn meta_shows_the_last_access_and_recaches_in_time() {
+    let (mut client, hands) = client();
+    client.send(b"set k 0 100 1\r\n1\r\n");
+    hands.advance_ms(2_000);
+    assert_eq!(client.send(b"mg k l h t R50\r\n"), b"HD l2 h0 t98\r\n");
+    assert_eq!(client.send(b"mg k u l h\r\n"), b"HD l2 h1\r\n", "the first fetch leaves the time");
+    assert_eq!(client.send(b"mg k l h\r\nmg k l h\r\n"), b"HD l2 h1\r\nHD l0 h1\r\n", "the second moves it");
+    hands.advance_ms(48_000);
+    assert_eq!(client.send(b"mg k t R50\r\n"), b"HD t50\r\n");
+    hands.advance_ms(1_000);
+    assert_eq!(client.send(b"mg k t R50\r\nmg k t R50\r\n"), b"HD t49 W\r\nHD t49 Z\r\n");
+    let answer = String::from_utf8(client.send(b"me k\r\n")).unwrap();
+    assert!(answer.starts_with("ME k exp=49 la=49 cas="), "{answer}");
+    hands.advance_ms(49_000 + CLOCK_STEP_MS);
+    assert_eq!(client.send(b"mg k\r\nme k\r\n"), b"EN\r\nEN\r\n");
+}
+
+/// Protocol 4.2, 4.4: what is stale, made on a miss or a tombstone ends when it was told to.
+#[test]
+fn meta_expiries_are_kept() {
+    let (mut client, hands) = client();
+    client.send(b"set stale 0 0 1\r\n1\r\nset empty 0 0 1\r\n1\r\nset left 0 0 1\r\n1\r\n");
+    client.send(b"md stale I T10\r\nmd empty x T10\r\nmg made N10\r\nma number N10\r\nms more 1 MA N10\r\n1\r\n");
+    hands.advance_ms(9_999);
+    for key in ["stale", "empty", "made", "number", "more", "left"] {
+        assert!(is_there(&mut client, key), "{key}");
+    }
+    hands.advance_ms(1 + CLOCK_STEP_MS);
+    for key in ["stale", "empty", "made", "number", "more"] {
+        assert!(!is_there(&mut client, key), "{key}");
+    }
+    assert!(is_there(&mut client, "left"));
+}

@@ -10,7 +10,7 @@ use memkv_server::loopback::Loopback;
 use crate::support::{Tcp, config, matches, show, start};
 
 /// Bytes in, bytes out. In the output, `{n}` stands for any number.
-struct Case {
+pub(crate) struct Case {
     /// Begins with the rule it is about.
     name: &'static str,
     input: Vec<u8>,
@@ -21,16 +21,16 @@ struct Case {
     uncut: bool,
 }
 
-fn case(name: &'static str, input: impl Into<Vec<u8>>, output: impl Into<Vec<u8>>) -> Case {
+pub(crate) fn case(name: &'static str, input: impl Into<Vec<u8>>, output: impl Into<Vec<u8>>) -> Case {
     Case { name, input: input.into(), output: output.into(), closes: false, uncut: false }
 }
 
 impl Case {
-    fn closes(self) -> Case {
+    pub(crate) fn closes(self) -> Case {
         Case { closes: true, ..self }
     }
 
-    fn uncut(self) -> Case {
+    pub(crate) fn uncut(self) -> Case {
         Case { uncut: true, ..self }
     }
 
@@ -57,7 +57,7 @@ const AFTER: &[u8] = b"bogus\r\nversion\r\n";
 const AFTER_ANSWER: &[u8] = b"ERROR\r\nVERSION 1.6.45 memkv-0.1.0\r\n";
 
 /// Runs every case in every way against servers with these settings.
-fn check(config: Config, cases: Vec<Case>) {
+pub(crate) fn check(config: Config, cases: Vec<Case>) {
     let loopback = |config: Config| Loopback::new(config, Clock::manual(1_700_000_000_000).0).expect("settings");
     let server = start(config.clone());
     let memory = loopback(config.clone());
@@ -112,11 +112,11 @@ fn check(config: Config, cases: Vec<Case>) {
     server.shutdown();
 }
 
-const BAD_LINE: &str = "CLIENT_ERROR bad command line format\r\n";
-const BAD_CHUNK: &str = "CLIENT_ERROR bad data chunk\r\n";
-const TOO_LARGE: &str = "SERVER_ERROR object too large for cache\r\n";
+pub(crate) const BAD_LINE: &str = "CLIENT_ERROR bad command line format\r\n";
+pub(crate) const BAD_CHUNK: &str = "CLIENT_ERROR bad data chunk\r\n";
+pub(crate) const TOO_LARGE: &str = "SERVER_ERROR object too large for cache\r\n";
 
-fn key(len: usize) -> String {
+pub(crate) fn key(len: usize) -> String {
     "k".repeat(len)
 }
 
