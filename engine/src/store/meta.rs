@@ -405,7 +405,7 @@ impl Batch<'_> {
             // What a condition was found to hold for makes the new item as old as itself (S5).
             let state = match (mode, visible, compare) {
                 (Mode::Add, Some(Found { record, .. }), _) => {
-                    view.mark_fetched(record, record.state());
+                    view.mark_met(record, record.state());
                     return Ok(Receipt::nothing(Outcome::NotStored));
                 }
                 (_, None, Some(_)) => return Ok(Receipt::nothing(Outcome::NotFound)),

@@ -90,6 +90,15 @@ impl<'g> View<'g> {
         removed
     }
 
+    /// Notes that an item was met by a command that did not fetch it: memcached bumps it, but leaves it unfetched.
+    pub(super) fn mark_met(self, record: Record<'_>, state: State) {
+        if state.has(State::FETCHED) {
+            self.mark_fetched(record, state);
+        } else {
+            record.set_last_access_s(self.now_s());
+        }
+    }
+
     /// Marks a record as fetched. Writes nothing once the item is known to be hot.
     #[inline]
     pub(super) fn mark_fetched(self, record: Record<'_>, state: State) {

@@ -116,7 +116,7 @@ impl Batch<'_> {
             match (mode, visible) {
                 (Mode::Add, Some(Found { record, .. })) => {
                     // A failed add counts as a use of the item (protocol section 3).
-                    view.mark_fetched(record, record.state());
+                    view.mark_met(record, record.state());
                     return Ok(Outcome::NotStored);
                 }
                 (Mode::Replace, None) => return Ok(Outcome::NotStored),

@@ -226,10 +226,7 @@ fn meta_against_model(ops: &[Meta]) {
                 let fresh =
                     |ends_ms| Known { value: value.clone(), ends_ms, cas: 0, stale: false, win: false, fetched: false };
                 let expected = match (mode, &known, compare) {
-                    (Mode::Add, Some(_), _) => {
-                        items.get_mut(&key).expect("it is there").fetched = true;
-                        Err(Outcome::NotStored)
-                    }
+                    (Mode::Add, Some(_), _) => Err(Outcome::NotStored),
                     (Mode::Add, None, _) | (Mode::Set, _, None) => Ok(fresh(ends(ttl))),
                     (Mode::Append | Mode::Prepend, None, _) => {
                         vivify.map(|ttl| fresh(ends(ttl))).ok_or(Outcome::NotStored)
