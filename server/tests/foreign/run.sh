@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Runs clients that others wrote against a memkv binary: pymemcache, pylibmc, and libmemcached's memccapable.
+# Runs clients that others wrote against a memkv binary: pymemcache, pylibmc, meta-memcache, and libmemcached's
+# memccapable.
 #
 #   server/tests/foreign/run.sh target/release/memkv
 #
@@ -28,7 +29,8 @@ command -v python3 >/dev/null || apt_install python3
 # Debian ships venv apart from python3.
 python3 -m venv "$work/venv" >/dev/null 2>&1 || { apt_install python3-venv; python3 -m venv --clear "$work/venv"; }
 # pylibmc brings its own libmemcached in its wheel.
-"$work/venv/bin/pip" install --quiet --disable-pip-version-check 'pymemcache==4.0.0' 'pylibmc==1.6.3'
+"$work/venv/bin/pip" install --quiet --disable-pip-version-check 'pymemcache==4.0.0' 'pylibmc==1.6.3' \
+    'meta-memcache==4.3.0'
 
 : >"$work/log"
 "$binary" -p -1 -l 127.0.0.1 -u root 2>"$work/log" &
@@ -57,7 +59,7 @@ count() {
     failed=$((failed + bad))
 }
 
-for client in pymemcache pylibmc; do
+for client in pymemcache pylibmc meta_memcache; do
     "$work/venv/bin/python" "$here/$client.check.py" "$port" >"$work/out" 2>&1 || true
     count "$client" "$work/out"
 done
