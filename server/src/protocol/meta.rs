@@ -187,8 +187,11 @@ pub fn line(verb: Verb, span: Span, input: &[u8], keys: &mut Keys, decoded: &mut
         if words.end - words.at > 2 * words_max && words.take(words_max + 1).count() > words_max {
             return Err(refuse(Reply::MetaTooLong));
         }
-        meta.scan(words, input).map_err(refuse_flags)?;
+        let opaque_fits = meta.scan(words, input).map_err(refuse_flags)?;
         meta.check_mode().map_err(refuse)?;
+        if !opaque_fits {
+            return Err(refuse(Reply::OpaqueTooLong));
+        }
     }
     let mut span = key;
     if meta.flags.has(b'b') {
@@ -203,9 +206,11 @@ pub fn line(verb: Verb, span: Span, input: &[u8], keys: &mut Keys, decoded: &mut
 }
 
 impl Meta {
-    /// Reads the flags. A letter that is unknown or repeated ends it; of several arguments that are wrong the last one decides.
-    fn scan(&mut self, words: Words<'_>, input: &[u8]) -> Result<(), Reply> {
-        let mut wrong = None;
+    /// Reads the flags, and answers whether the opaque token fits: memcached looks at that only when it answers.
+    ///
+    /// A letter that is unknown or repeated ends it; of several arguments that are wrong the last one decides.
+    fn scan(&mut self, words: Words<'_>, input: &[u8]) -> Result<bool, Reply> {
+        let (mut wrong, mut opaque_fits) = (None, true);
         for word in words {
             let (letter, argument) = word.of(input).split_first().expect("a word has a byte");
             match letter {
@@ -221,7 +226,10 @@ impl Meta {
             let is_right = match letter {
                 b'b' | b'c' | b'f' | b'h' | b'k' | b'l' | b'q' | b's' | b't' | b'u' | b'v' | b'x' => Ok(()),
                 b'I' | b'L' | b'P' => Ok(()),
-                b'O' => self.opaque.set(word.of(input)).ok_or(Reply::OpaqueTooLong),
+                b'O' => {
+                    opaque_fits = self.opaque.set(word.of(input)).is_some();
+                    Ok(())
+                }
                 b'M' => {
                     self.mode = argument.first().copied().unwrap_or(0);
                     Ok(())
@@ -240,7 +248,7 @@ impl Meta {
                 wrong = Some(reply);
             }
         }
-        wrong.map_or(Ok(()), Err)
+        wrong.map_or(Ok(opaque_fits), Err)
     }
 
     fn check_mode(&self) -> Result<(), Reply> {
