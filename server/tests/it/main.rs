@@ -5,7 +5,9 @@ mod client;
 mod fairness;
 mod hostile;
 mod limits;
+
 mod loopback_seams;
+mod memory;
 mod program;
 mod stats;
 mod support;
