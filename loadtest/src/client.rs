@@ -167,14 +167,34 @@ fn parse_number(bytes: &[u8]) -> Option<u64> {
     rest.is_empty().then_some(number)
 }
 
-/// Appends a `set` up to its data block, which the caller appends, followed by [`LINE_END`].
+/// A storage request without its key and data.
+#[derive(Clone, Copy, Debug)]
+pub struct Store<'a> {
+    /// `set`, `add`, `replace`, `append`, `prepend` or `cas`.
+    pub word: &'a str,
+    /// Seconds that the item may live; 0 for ever.
+    pub ttl_s: u32,
+    /// Length of the data.
+    pub value_bytes: usize,
+    /// Id of the item that a `cas` replaces.
+    pub cas_id: Option<u64>,
+}
+
+/// Appends a storage request up to its data block, which the caller appends, followed by [`LINE_END`].
 #[inline]
-pub fn begin_set(out: &mut Vec<u8>, key: impl FnOnce(&mut Vec<u8>), value_bytes: usize) {
-    out.extend_from_slice(b"set ");
+pub fn begin_store(out: &mut Vec<u8>, store: Store<'_>, key: impl FnOnce(&mut Vec<u8>)) {
+    out.extend_from_slice(store.word.as_bytes());
+    out.push(b' ');
     key(out);
-    out.extend_from_slice(b" 0 0 ");
-    write_number(out, value_bytes as u64);
-    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(b" 0 ");
+    write_number(out, u64::from(store.ttl_s));
+    out.push(b' ');
+    write_number(out, store.value_bytes as u64);
+    if let Some(cas_id) = store.cas_id {
+        out.push(b' ');
+        write_number(out, cas_id);
+    }
+    out.extend_from_slice(LINE_END);
 }
 
 /// What ends a request line, and the data of a storage request.
@@ -279,11 +299,15 @@ mod tests {
     }
 
     #[test]
-    fn a_set_is_framed_as_the_protocol_says() {
-        let mut out = Vec::new();
-        begin_set(&mut out, |out| out.extend_from_slice(b"key"), 5);
-        out.extend_from_slice(b"hello");
-        out.extend_from_slice(LINE_END);
-        assert_eq!(out, b"set key 0 0 5\r\nhello\r\n");
+    fn stores_are_framed_as_the_protocol_says() {
+        let cases = [
+            (Store { word: "set", ttl_s: 0, value_bytes: 5, cas_id: None }, &b"set key 0 0 5\r\n"[..]),
+            (Store { word: "cas", ttl_s: 60, value_bytes: 5, cas_id: Some(77) }, b"cas key 0 60 5 77\r\n"),
+        ];
+        for (store, expected) in cases {
+            let mut out = Vec::new();
+            begin_store(&mut out, store, |out| out.extend_from_slice(b"key"));
+            assert_eq!(out, expected);
+        }
     }
 }

@@ -7,7 +7,8 @@
 
 use crate::cpu::{self, Pinned};
 use crate::error::{EXIT_OK, EXIT_WRONG_ANSWERS, Error};
-use crate::fleet::{Books, Driven, Fleet, Pace, Shape};
+use crate::fleet::{Driven, Fleet, Pace};
+use crate::load::Load;
 use crate::popularity::Popularity;
 use crate::process::{Server, ServerCommand};
 use crate::progress::{Goal, Progress};
@@ -16,7 +17,7 @@ use crate::run::run_mark;
 use crate::spread::Spread;
 use crate::units::short;
 use crate::worker::Ended;
-use crate::workload::{Draws, Items, Mix};
+use crate::workload::{Draws, Mix};
 use clap::ValueEnum;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -32,12 +33,8 @@ pub struct ComparePlan {
     pub a: ServerCommand,
     /// The server that is compared.
     pub b: ServerCommand,
-    /// Threads and connections to each server.
-    pub shape: Shape,
-    /// Names and sizes.
-    pub items: Arc<Items>,
-    /// Number of keys, all of them written first.
-    pub keys: u64,
+    /// The requests; all keys are written first.
+    pub load: Load,
     /// What is measured.
     pub workloads: Vec<Named>,
     /// Measured slices of each server.
@@ -48,12 +45,6 @@ pub struct ComparePlan {
     pub server_cpu: Option<usize>,
     /// Core of the client.
     pub client_cpu: Option<usize>,
-    /// How long a server may say nothing.
-    pub patience: Duration,
-    /// Where random choices begin.
-    pub seed: u64,
-    /// The requests in words.
-    pub description: String,
 }
 
 /// A workload with a name.
@@ -79,7 +70,7 @@ impl Suite {
     pub fn workloads(self, popularity: &Popularity) -> Vec<Named> {
         let named = |name: &str, get_share, multiget_keys, depth| Named {
             name: name.into(),
-            mix: Arc::new(Mix { get_share, multiget_keys, popularity: popularity.clone() }),
+            mix: Arc::new(Mix::get_set(get_share, multiget_keys, popularity.clone())),
             depth,
         };
         match self {
@@ -186,9 +177,9 @@ pub fn compare(plan: &ComparePlan, quiet: bool, stop: &AtomicBool) -> Result<Com
     Ok(CompareReport {
         a: plan.a.to_string(),
         b: plan.b.to_string(),
-        items: plan.description.clone(),
-        connections: plan.shape.connections,
-        threads: plan.shape.threads,
+        items: plan.load.description.clone(),
+        connections: plan.load.shape.connections,
+        threads: plan.load.shape.threads,
         server_cpu: plan.server_cpu,
         client_cpu: plan.client_cpu,
         slice_seconds: plan.slice.as_secs_f64(),
@@ -204,23 +195,25 @@ fn contestant(
     quiet: bool,
     stop: &AtomicBool,
 ) -> Result<Contestant, Error> {
+    let load = &plan.load;
     let mut server = {
         // The child and all its threads inherit the core.
         let _pinned = plan.server_cpu.map(|cpu| Pinned::to(&[cpu])).transpose()?;
         Server::start(command, name, stop)?
     };
-    let mut fleet = Fleet::connect(server.target(), plan.shape, &plan.items, run_mark(), Books::ByWriter)?;
-    let mut progress = Progress::new(format!("fill {name}"), Goal::Requests(plan.keys), quiet);
-    let pace = Pace { duration: None, rate: None, depth: 1, patience: plan.patience, strict: false, stop };
-    let filled = fleet.fill(plan.keys, pace, &mut |totals| progress.show(totals))?;
+    let mut fleet = Fleet::connect(server.target(), load.shape, &load.items, run_mark(), load.books_by_writer())?;
+    let mut progress = Progress::new(format!("fill {name}"), Goal::Requests(load.fill_total()), quiet);
+    let pace = Pace { duration: None, rate: None, depth: 1, patience: load.patience, strict: false, stop };
+    let filled = fleet.fill(load.keys, &load.mix, pace, &mut |totals| progress.show(totals))?;
     check_end(filled.ended, &mut server)?;
-    if filled.record.sets < plan.keys {
+    if filled.record.sets < load.fill_total() {
         let stored = filled.record.sets;
         let faults: Vec<String> =
             filled.record.faults().map(|(fault, count)| format!("{count} {}", fault.name())).collect();
-        let reason = format!("it stored only {stored} of {} items: {}", plan.keys, faults.join(", "));
+        let reason = format!("it stored only {stored} of {} items: {}", load.fill_total(), faults.join(", "));
         return Err(Error::ServerLost { target: command.to_string(), reason });
     }
+    fleet.churn(load.requests_per_connection);
     Ok(Contestant { fleet, server })
 }
 
@@ -244,14 +237,14 @@ fn measure(
         duration: Some(plan.slice),
         rate: None,
         depth: workload.depth,
-        patience: plan.patience,
+        patience: plan.load.patience,
         strict: true,
         stop,
     };
     // Each side draws the same sequence.
     let draws = || -> Vec<Draws> {
-        (0..plan.shape.threads as u64)
-            .map(|thread| Draws::new(workload.mix.clone(), plan.seed.wrapping_add(thread)))
+        (0..plan.load.shape.threads as u64)
+            .map(|thread| Draws::new(workload.mix.clone(), plan.load.seed.wrapping_add(thread)))
             .collect()
     };
     let mut sides = [(a, draws(), Vec::new(), Record::default()), (b, draws(), Vec::new(), Record::default())];

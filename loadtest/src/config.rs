@@ -3,35 +3,20 @@
 use crate::compare::{ComparePlan, Named, Suite};
 use crate::cpu;
 use crate::error::Error;
-use crate::fleet::Shape;
-use crate::keys::KeyNames;
-use crate::popularity::Popularity;
+use crate::load::{LoadArgs, usage, within};
 use crate::process::{Endpoint, ServerCommand};
 use crate::replay::ReplayPlan;
 use crate::run::RunPlan;
 use crate::schedule::{Arrivals, Rate};
 use crate::target::Target;
 use crate::trace::Format;
-use crate::units::{parse_bytes, parse_count, parse_duration};
-use crate::workload::{Items, Mix, ValueSizes};
+use crate::units::{parse_count, parse_duration};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
-/// Most connections of one run: beyond this a single client address has too few ports.
-const CONNECTIONS_MAX: usize = 25_000;
-/// Most client threads.
-const THREADS_MAX: usize = 1024;
-/// Most requests sent together on one connection.
-const DEPTH_MAX: usize = 10_000;
-/// Most keys of one get.
-const MULTIGET_MAX: usize = 10_000;
 /// Highest rate of an open loop, requests per second.
 const RATE_MAX: u64 = 100_000_000;
-/// Largest value.
-const VALUE_BYTES_MAX: usize = 1 << 30;
-
 /// A load generator for any memcached-speaking server.
 #[derive(Debug, Parser)]
 #[command(name = "memkv-loadtest", version, max_term_width = 110)]
@@ -53,44 +38,6 @@ pub enum Command {
     /// Replay recorded requests look-aside (get; on a miss set) and report the hit ratio, on one server or on two
     #[command(args_override_self = true)]
     Replay(ReplayArgs),
-}
-
-/// The requests.
-#[derive(Args, Clone, Debug)]
-pub struct LoadArgs {
-    /// Connections, over all threads
-    #[arg(short, long, default_value_t = 50)]
-    pub connections: usize,
-    /// Client threads
-    #[arg(short, long, default_value_t = 1)]
-    pub threads: usize,
-    /// Requests sent together on a connection; the next ones follow when all are answered
-    #[arg(short, long, alias = "pipeline", default_value_t = 1)]
-    pub depth: usize,
-    /// Proportion of gets to sets
-    #[arg(short, long, value_name = "GET:SET", value_parser = parse_ratio, default_value = "30:1")]
-    pub ratio: (u64, u64),
-    /// Keys that one get asks for
-    #[arg(long, value_name = "KEYS", default_value_t = 1)]
-    pub multiget: usize,
-    /// Number of different keys
-    #[arg(short, long, value_parser = parse_count, default_value = "1m")]
-    pub keys: u64,
-    /// Length of the keys
-    #[arg(long, value_name = "BYTES", value_parser = parse_bytes, default_value = "16")]
-    pub key_size: usize,
-    /// Length of the values
-    #[arg(long, value_name = "BYTES", value_parser = parse_bytes, default_value = "32")]
-    pub value_size: usize,
-    /// Exponent of the keys' popularity (Zipf); 0 asks for all keys alike
-    #[arg(short, long, value_name = "EXPONENT", default_value_t = 0.0)]
-    pub zipf: f64,
-    /// Where the random choices begin: the same seed makes the same requests
-    #[arg(long, default_value_t = 1)]
-    pub seed: u64,
-    /// How long the server may say nothing while requests are in flight
-    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "10s")]
-    pub timeout: Duration,
 }
 
 /// Options of `run`.
@@ -211,48 +158,6 @@ impl ReplayArgs {
     }
 }
 
-impl LoadArgs {
-    fn shape(&self) -> Result<Shape, Error> {
-        within("threads", self.threads, 1, THREADS_MAX)?;
-        within("connections", self.connections, 1, CONNECTIONS_MAX)?;
-        if self.connections < self.threads {
-            return usage(format!("{} threads need at least as many connections", self.threads));
-        }
-        Ok(Shape { threads: self.threads, connections: self.connections })
-    }
-
-    fn items(&self) -> Result<Arc<Items>, Error> {
-        within("keys", self.keys, 1, u64::from(u32::MAX))?;
-        within("value-size", self.value_size, 0, VALUE_BYTES_MAX)?;
-        let names = KeyNames::numbered(self.key_size, self.keys).map_err(|error| Error::Usage(error.to_string()))?;
-        Ok(Arc::new(Items { names, value_bytes: ValueSizes::Fixed(self.value_size) }))
-    }
-
-    fn mix(&self) -> Result<Arc<Mix>, Error> {
-        within("depth", self.depth, 1, DEPTH_MAX)?;
-        within("multiget", self.multiget, 1, MULTIGET_MAX)?;
-        if !(0.0..=10.0).contains(&self.zipf) {
-            return usage("--zipf: an exponent lies between 0 and 10".into());
-        }
-        let (gets, sets) = self.ratio;
-        Ok(Arc::new(Mix {
-            get_share: gets as f64 / (gets + sets) as f64,
-            multiget_keys: self.multiget,
-            popularity: Popularity::new(self.keys, self.zipf),
-        }))
-    }
-
-    /// The requests in words.
-    fn describe(&self) -> String {
-        let (gets, sets) = self.ratio;
-        let popularity = if self.zipf == 0.0 { "uniform".into() } else { format!("Zipf {}", self.zipf) };
-        format!(
-            "get:set {gets}:{sets}, {} keys per get, {} requests at a time, {popularity} over {} keys of {} B with values of {} B",
-            self.multiget, self.depth, self.keys, self.key_size, self.value_size
-        )
-    }
-}
-
 impl RunArgs {
     /// Checks the options.
     ///
@@ -266,17 +171,10 @@ impl RunArgs {
             self.rate.map(|rate| Rate { requests_per_s: rate as f64, arrivals: self.arrivals, seed: self.load.seed });
         Ok(RunPlan {
             target: self.server.clone(),
-            shape: self.load.shape()?,
-            items: self.load.items()?,
-            keys: self.load.keys,
-            mix: self.load.mix()?,
+            load: self.load.load()?,
             rate,
-            depth: self.load.depth,
             duration: self.duration,
             fill: !self.no_fill,
-            patience: self.load.timeout,
-            seed: self.load.seed,
-            description: self.load.describe(),
         })
     }
 }
@@ -300,52 +198,28 @@ impl CompareArgs {
                 return usage(format!("core {cpu} is not among those that may be used: {allowed:?}"));
             }
         }
-        let mix = self.load.mix()?;
+        let load = self.load.load()?;
         let workloads = match self.suite {
-            Some(suite) => suite.workloads(&mix.popularity),
-            None => vec![Named { name: self.load.describe(), mix, depth: self.load.depth }],
+            Some(suite) => suite.workloads(&load.mix.popularity),
+            None => vec![Named { name: load.description.clone(), mix: load.mix.clone(), depth: load.depth }],
         };
         Ok(ComparePlan {
             a: self.a.clone(),
             b: self.b.clone(),
-            shape: self.load.shape()?,
-            items: self.load.items()?,
-            keys: self.load.keys,
+            load,
             workloads,
             slices: self.slices,
             slice: self.slice,
             server_cpu,
             client_cpu,
-            patience: self.load.timeout,
-            seed: self.load.seed,
-            description: self.load.describe(),
         })
     }
-}
-
-fn parse_ratio(text: &str) -> Result<(u64, u64), String> {
-    let parsed = text.split_once(':').and_then(|(gets, sets)| Some((gets.parse().ok()?, sets.parse().ok()?)));
-    match parsed {
-        Some((gets, sets)) if gets + sets > 0 && gets <= 1_000_000 && sets <= 1_000_000 => Ok((gets, sets)),
-        _ => Err("expected GET:SET, as in 30:1, 1:0 or 0:1".into()),
-    }
-}
-
-fn within<T: PartialOrd + std::fmt::Display>(option: &str, value: T, min: T, max: T) -> Result<(), Error> {
-    if min <= value && value <= max {
-        Ok(())
-    } else {
-        usage(format!("--{option} {value}: must lie between {min} and {max}"))
-    }
-}
-
-fn usage<T>(reason: String) -> Result<T, Error> {
-    Err(Error::Usage(reason))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::Class;
 
     /// The outcome of planning a `run` with these options.
     fn check(options: &str) -> Result<RunPlan, String> {
@@ -365,9 +239,10 @@ mod tests {
     #[test]
     fn sensible_options_are_accepted() {
         let plan = check("-c 7 -t 2 -d 16 -r 1:3 -k 10k --key-size 20 --value-size 4k -z 0.99 --multiget 5").unwrap();
-        assert_eq!((plan.shape.connections, plan.shape.threads, plan.depth, plan.keys), (7, 2, 16, 10_000));
-        assert_eq!((plan.mix.get_share, plan.mix.multiget_keys), (0.25, 5));
-        assert_eq!((plan.items.names.key_bytes(0), plan.items.value_bytes.of(0)), (20, 4096));
+        let load = plan.load;
+        assert_eq!((load.shape.connections, load.shape.threads, load.depth, load.keys), (7, 2, 16, 10_000));
+        assert_eq!((load.mix.weight(Class::Get), load.mix.weight(Class::Set), load.mix.multiget_keys), (1.0, 3.0, 5));
+        assert_eq!((load.items.names.key_bytes(0), load.items.value_bytes.of(0)), (20, 4096));
     }
 
     #[test]
@@ -380,6 +255,10 @@ mod tests {
             ("--multiget 0", "multiget"),
             ("-r 0:0", "GET:SET"),
             ("-r 3", "GET:SET"),
+            ("-m get", "OPERATION=WEIGHT"),
+            ("-m get=1 -r 1:1", "--ratio"),
+            ("--ttl 40d", "30 days"),
+            ("--churn 0", "churn"),
             ("-k 0", "keys"),
             ("--key-size 3", "key size"),
             ("--key-size 251", "key size"),

@@ -5,10 +5,11 @@
 //! answer is kept in the connection's own memory.
 
 use crate::client::{self, Parsed, Reply};
-use crate::judge::{Author, Ticket};
+use crate::judge::{Author, Effect, Ticket};
 use crate::record::{Class, Fault, Record};
+use crate::space::{self, Space};
 use crate::value;
-use crate::workload::{Draft, Items, Key, Source};
+use crate::workload::{Basis, Draft, Items, Key, Source};
 use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
@@ -48,6 +49,8 @@ pub(crate) struct Connection {
     carry: Vec<u8>,
     /// Bytes that the answer in `carry` has at least.
     carry_needs: usize,
+    /// Requests that may still be sent before the connection is to be replaced.
+    requests_left: u64,
 }
 
 /// A request that waits for its answer, or for the rest of it.
@@ -56,12 +59,26 @@ struct Pending {
     class: Class,
     /// Keys of it that are still in `asked`.
     keys_left: u32,
-    /// What it writes.
-    ticket: Option<Ticket>,
+    purpose: Purpose,
     /// When its latency began: the due time in an open loop, else when it was sent.
     due: Instant,
     /// When it was sent.
     sent: Instant,
+}
+
+/// What a request is to achieve, for its answer to be judged.
+#[derive(Clone, Copy, Debug)]
+enum Purpose {
+    /// To read, or to touch: nothing is written.
+    Read,
+    /// To write a value, or none.
+    Write(Ticket),
+    /// To replace what the basis says, at this floor.
+    Replace(Ticket, Basis, u64),
+    /// To count up the counter, at this floor.
+    Count(Key, u64),
+    /// To make the counter.
+    Begin(Key),
 }
 
 /// A key in flight, and where its name stands in `outgoing`.
@@ -69,13 +86,14 @@ struct Pending {
 struct Asked {
     key: Key,
     /// See [`Author::floor`].
-    floor: u32,
+    floor: u64,
     name_start: u32,
     name_bytes: u8,
 }
 
 impl Connection {
-    pub(crate) fn new(socket: OwnedFd) -> Self {
+    /// A fresh connection that is to be replaced after so many requests.
+    pub(crate) fn new(socket: OwnedFd, requests: u64) -> Self {
         Self {
             socket,
             outgoing: Vec::new(),
@@ -84,6 +102,7 @@ impl Connection {
             asked: VecDeque::new(),
             carry: Vec::new(),
             carry_needs: 0,
+            requests_left: requests,
         }
     }
 
@@ -96,10 +115,25 @@ impl Connection {
         self.pending.len()
     }
 
+    /// Lets it be replaced after so many more requests.
+    pub(crate) fn limit(&mut self, requests: u64) {
+        self.requests_left = requests;
+    }
+
+    /// Whether it has served its time: nothing may be added.
+    pub(crate) fn is_retired(&self) -> bool {
+        self.requests_left == 0
+    }
+
+    /// Whether it has served its time and nothing is in flight any more.
+    pub(crate) fn is_spent(&self) -> bool {
+        self.requests_left == 0 && self.pending.is_empty()
+    }
+
     /// Whether another request may be added when `depth` may be in flight.
     pub(crate) fn has_room(&self, depth: usize) -> bool {
         let in_flight = self.in_flight();
-        in_flight < depth && (in_flight == 0 || self.outgoing.len() < OUTGOING_BYTES_MAX)
+        in_flight < depth && self.requests_left > 0 && (in_flight == 0 || self.outgoing.len() < OUTGOING_BYTES_MAX)
     }
 
     /// Adds a request to what the next [`Connection::flush`] sends. Its latency runs from `due`.
@@ -109,38 +143,98 @@ impl Connection {
             self.outgoing.clear();
             self.sent = 0;
         }
+        self.requests_left = self.requests_left.saturating_sub(1);
         let mut keys_left = 0;
-        let mut ticket = None;
+        let mut purpose = Purpose::Read;
         match draft.class {
-            Class::Get => {
-                self.outgoing.extend_from_slice(b"get");
+            Class::Get | Class::Gets => {
+                self.outgoing.extend_from_slice(draft.class.name().as_bytes());
                 for &key in &draft.keys {
-                    self.outgoing.push(b' ');
-                    let name_start = self.outgoing.len();
-                    desk.items.names.write(key, &mut self.outgoing);
-                    let name_bytes = (self.outgoing.len() - name_start) as u8;
-                    self.asked.push_back(Asked {
-                        key,
-                        floor: desk.author.floor(key),
-                        name_start: name_start as u32,
-                        name_bytes,
-                    });
+                    self.push_asked(key, desk);
                 }
                 keys_left = draft.keys.len() as u32;
                 self.outgoing.extend_from_slice(client::LINE_END);
             }
-            Class::Set => {
+            Class::Set | Class::Add | Class::Cas | Class::Append | Class::Prepend => {
                 for &key in &draft.keys {
-                    let value_bytes = desk.items.value_bytes.of(key);
-                    client::begin_set(&mut self.outgoing, |out| desk.items.names.write(key, out), value_bytes);
-                    let handed_out = desk.author.hand_out(key);
-                    value::write(&mut self.outgoing, key, handed_out.stamp, value_bytes);
-                    ticket = Some(handed_out);
+                    purpose = self.push_store(key, draft, desk);
+                }
+            }
+            Class::Delete => {
+                for &key in &draft.keys {
+                    purpose = Purpose::Write(desk.author.hand_out(key));
+                    self.push_line(b"delete ", key, b"", desk);
+                }
+            }
+            Class::Incr => {
+                for &key in &draft.keys {
+                    purpose = Purpose::Count(key, desk.author.floor(key));
+                    desk.author.counters().count_up(key);
+                    self.push_line(b"incr ", key, b" 1", desk);
+                }
+            }
+            Class::Touch => {
+                for &key in &draft.keys {
+                    self.push_line(b"touch ", key, b" ", desk);
+                    self.outgoing.truncate(self.outgoing.len() - client::LINE_END.len());
+                    client::write_number(&mut self.outgoing, u64::from(draft.ttl_s));
                     self.outgoing.extend_from_slice(client::LINE_END);
                 }
             }
         }
-        self.pending.push_back(Pending { class: draft.class, keys_left, ticket, due, sent });
+        self.pending.push_back(Pending { class: draft.class, keys_left, purpose, due, sent });
+    }
+
+    /// Adds a key to a get.
+    #[inline]
+    fn push_asked<S>(&mut self, key: Key, desk: &Desk<'_, S>) {
+        self.outgoing.push(b' ');
+        let name_start = self.outgoing.len();
+        desk.items.write_name(key, &mut self.outgoing);
+        let name_bytes = (self.outgoing.len() - name_start) as u8;
+        let floor = desk.author.floor(key);
+        self.asked.push_back(Asked { key, floor, name_start: name_start as u32, name_bytes });
+    }
+
+    /// Adds a request of one line.
+    fn push_line<S>(&mut self, word: &[u8], key: Key, rest: &[u8], desk: &Desk<'_, S>) {
+        self.outgoing.extend_from_slice(word);
+        desk.items.write_name(key, &mut self.outgoing);
+        self.outgoing.extend_from_slice(rest);
+        self.outgoing.extend_from_slice(client::LINE_END);
+    }
+
+    /// Adds a storage request with its data.
+    #[inline]
+    fn push_store<S>(&mut self, key: Key, draft: &Draft, desk: &mut Desk<'_, S>) -> Purpose {
+        let Desk { items, author, .. } = desk;
+        let mut store = client::Store { word: draft.class.name(), ttl_s: draft.ttl_s, value_bytes: 0, cas_id: None };
+        let out = &mut self.outgoing;
+        let name = |out: &mut Vec<u8>| items.write_name(key, out);
+        if Space::of(key) == Space::Counters {
+            let mut text = Vec::with_capacity(20);
+            client::write_number(&mut text, author.counters().first_value(key));
+            store.value_bytes = text.len();
+            client::begin_store(out, store, name);
+            out.extend_from_slice(&text);
+            out.extend_from_slice(client::LINE_END);
+            return Purpose::Begin(key);
+        }
+        let basis = draft.basis.map(|basis| (basis, author.floor(key)));
+        let ticket = author.hand_out(key);
+        store.cas_id = draft.basis.map(|basis| basis.cas_id);
+        store.value_bytes = if Space::of(key) == Space::Lists {
+            if ticket.begins_list() {
+                store.word = Class::Set.name();
+            }
+            author.element_bytes()
+        } else {
+            items.value_bytes.of(space::number(key))
+        };
+        client::begin_store(out, store, name);
+        value::write(out, key, ticket.stamp, store.value_bytes);
+        out.extend_from_slice(client::LINE_END);
+        basis.map_or(Purpose::Write(ticket), |(basis, floor)| Purpose::Replace(ticket, basis, floor))
     }
 
     /// Lets the latency of everything in flight begin now.
@@ -245,8 +339,9 @@ impl Connection {
         let Some(request) = self.pending.front_mut() else {
             return Err(Fault::Malformed);
         };
+        let mut effect = Effect::None;
         match (request.class, reply) {
-            (Class::Get, Reply::Value { key: name, data, .. }) => {
+            (Class::Get | Class::Gets, Reply::Value { key: name, data, cas, .. }) => {
                 // Hits come in the order of the keys; those skipped are misses.
                 while request.keys_left > 0 {
                     request.keys_left -= 1;
@@ -255,14 +350,18 @@ impl Connection {
                     };
                     let start = asked.name_start as usize;
                     if self.outgoing[start..start + usize::from(asked.name_bytes)] == *name {
-                        desk.author.judge(asked.key, asked.floor, data, desk.strict, desk.record);
+                        let version = desk.author.judge(asked.key, asked.floor, data, desk.strict, desk.record);
+                        if request.class == Class::Gets {
+                            let cas_id = cas.ok_or(Fault::Malformed)?;
+                            desk.source.found(asked.key, Basis { cas_id, version });
+                        }
                         return Ok(());
                     }
                     desk.miss(asked.key);
                 }
                 return Err(Fault::WrongKey);
             }
-            (Class::Get, Reply::End) => {
+            (Class::Get | Class::Gets, Reply::End) => {
                 for _ in 0..request.keys_left {
                     let Some(asked) = self.asked.pop_front() else {
                         break;
@@ -270,7 +369,27 @@ impl Connection {
                     desk.miss(asked.key);
                 }
             }
-            (Class::Set, Reply::Stored) => desk.record.sets += 1,
+            (Class::Set | Class::Add | Class::Cas | Class::Append | Class::Prepend, Reply::Stored) => {
+                desk.record.sets += 1;
+                effect = Effect::Stored;
+            }
+            (Class::Add | Class::Append | Class::Prepend, Reply::NotStored)
+            | (Class::Cas, Reply::Exists | Reply::NotFound)
+            | (Class::Touch, Reply::NotFound) => desk.record.unmet(request.class),
+            (Class::Delete, Reply::Deleted | Reply::NotFound) => {
+                if reply == Reply::NotFound {
+                    desk.record.unmet(request.class);
+                }
+                effect = Effect::Deleted;
+            }
+            (Class::Touch, Reply::Touched) => {}
+            (Class::Incr, Reply::Number(_)) => {}
+            (Class::Incr, Reply::NotFound) => {
+                desk.record.unmet(request.class);
+                if let Purpose::Count(counter, _) = request.purpose {
+                    desk.counter_gone(counter);
+                }
+            }
             (Class::Set, Reply::NotStored | Reply::Exists | Reply::NotFound) => desk.record.fault(Fault::NotStored, 1),
             (_, refusal) => {
                 let fault = match refusal {
@@ -283,8 +402,23 @@ impl Connection {
                 self.asked.drain(..request.keys_left as usize);
             }
         }
-        if let Some(ticket) = request.ticket {
-            desk.author.answered(ticket, reply == Reply::Stored);
+        match request.purpose {
+            Purpose::Read => {}
+            Purpose::Write(ticket) => desk.author.answered(ticket, effect),
+            Purpose::Replace(ticket, basis, floor) => {
+                if let (Effect::Stored, Some(version)) = (effect, basis.version) {
+                    desk.author.replaced(ticket.key, version, floor, desk.record);
+                }
+                desk.author.answered(ticket, effect);
+            }
+            Purpose::Count(counter, floor) => {
+                if let Reply::Number(value) = reply
+                    && let Err(fault) = desk.author.counters().counted(counter, floor, value, desk.strict)
+                {
+                    desk.record.fault(fault, 1);
+                }
+            }
+            Purpose::Begin(counter) => desk.author.counters().release(counter),
         }
         desk.record.answered(request.class, now.saturating_duration_since(request.due));
         if desk.open_loop {
@@ -299,5 +433,14 @@ impl<S: Source> Desk<'_, S> {
     fn miss(&mut self, key: Key) {
         self.record.misses += 1;
         self.source.missed(key);
+        if Space::of(key) == Space::Counters {
+            self.counter_gone(key);
+        }
+    }
+
+    fn counter_gone(&mut self, counter: Key) {
+        if self.author.counters().claim(counter) {
+            self.source.counter_gone(counter);
+        }
     }
 }

@@ -1,12 +1,14 @@
 //! Several workers that load one server together.
 
 use crate::error::Error;
+pub use crate::judge::Books;
 use crate::judge::{Author, Ledger};
 use crate::record::{Live, LiveTotals, Record};
 use crate::schedule::Rate;
+use crate::space::Space;
 use crate::target::Target;
 use crate::worker::{Drive, Ended, Worker};
-use crate::workload::{Fill, Items, Source};
+use crate::workload::{Fill, Items, Mix, Source};
 use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, mpsc};
@@ -25,18 +27,6 @@ pub struct Shape {
     pub threads: usize,
     /// Connections of all threads together; at least one for each thread.
     pub connections: usize,
-}
-
-/// How much is remembered of what was written; see [`crate::judge`].
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Books {
-    /// Enough to tell a genuine value. Costs nothing.
-    ByWriter,
-    /// Enough to tell a stale value, too. Costs 16 bytes per key and a cache miss per request.
-    ByKey {
-        /// Number of keys.
-        keys: u64,
-    },
 }
 
 /// How long and how hard to drive.
@@ -82,15 +72,13 @@ impl Fleet {
     /// # Errors
     /// When the server cannot be reached or refuses a connection.
     pub fn connect(target: &Target, shape: Shape, items: &Arc<Items>, run: u16, books: Books) -> Result<Self, Error> {
-        let ledger = match books {
-            Books::ByWriter => Ledger::by_writer(run, shape.threads as u16),
-            Books::ByKey { keys } => Ledger::by_key(run, shape.threads as u16, keys),
-        };
+        let ledger = Ledger::new(run, shape.threads as u16, books);
         let workers = split(shape.connections as u64, shape.threads)
             .zip(0..)
             .map(|(connections, writer)| {
                 let author = Author::new(ledger.clone(), writer);
-                Worker::connect(target, (connections.end - connections.start) as usize, items.clone(), author)
+                let count = (connections.end - connections.start) as usize;
+                Worker::connect(target, count, items.clone(), author)
             })
             .collect::<Result<Vec<_>, _>>()?;
         let live = workers.iter().map(|_| Live::default()).collect();
@@ -107,12 +95,26 @@ impl Fleet {
         self.workers.len()
     }
 
-    /// Writes every key of `0..keys` once, as fast as the server takes them: of `pace`, only its patience and stop count.
+    /// Closes connections from now on after so many requests, and opens them anew.
+    pub fn churn(&mut self, requests_per_connection: u64) {
+        self.workers.iter_mut().for_each(|worker| worker.churn(requests_per_connection));
+    }
+
+    /// Writes every key of `0..keys` once in every space that the mix uses, as fast as the server takes them: of `pace`, only
+    /// its patience and stop count.
     ///
     /// # Errors
     /// When the system fails; a failing server shows in [`Driven::ended`].
-    pub fn fill(&mut self, keys: u64, pace: Pace<'_>, watch: &mut dyn FnMut(LiveTotals)) -> Result<Driven, Error> {
-        let mut sources: Vec<Fill> = split(keys, self.threads()).map(Fill::new).collect();
+    pub fn fill(
+        &mut self,
+        keys: u64,
+        mix: &Mix,
+        pace: Pace<'_>,
+        watch: &mut dyn FnMut(LiveTotals),
+    ) -> Result<Driven, Error> {
+        let spaces = || Space::ALL.into_iter().filter(|space| mix.uses(*space));
+        let fill = |keys| Fill::new(keys, spaces(), mix.ttls.clone());
+        let mut sources: Vec<Fill> = split(keys, self.threads()).map(fill).collect();
         self.drive(&mut sources, Pace { depth: FILL_DEPTH, duration: None, rate: None, ..pace }, watch)
     }
 

@@ -9,13 +9,21 @@
 //! the key's *floor* from then on. Writes that overlap leave the floor where it is: the server may order them as it likes.
 //! A get notes the floor before it is sent. (A miss proves nothing: caches evict.)
 //!
+//! - A delete is a write of nothing: it takes a version, and any older value that is read afterwards has risen from the dead.
+//! - A cas that is stored replaces one version. No version can be replaced twice, and none that is below the floor.
+//! - A list is as new as its newest element: of two writes that do not overlap, the later one's element is in the list, or a
+//!   still later write has begun the list anew. No element is in it twice.
+//! - Counters have rules of their own: [`counter`](crate::counter).
+//!
 //! | atomic | written by | read by | what it carries |
 //! |---|---|---|---|
 //! | `Written` | its author, before sending | whoever received a value | the value was handed out |
 //! | `KeyState::sent` | every author, before sending and after the answer | the same; whoever received a value | versions, overlap |
 //! | `KeyState::floor` | the author of a write, after its answer | authors of gets, before sending | a true statement, whenever read |
 
+use crate::counter::Counters;
 use crate::record::{Fault, Record};
+use crate::space::{self, Space};
 use crate::value::{self, Origin, Stamp};
 use crate::workload::Key;
 use std::sync::Arc;
@@ -27,9 +35,42 @@ pub struct Ledger {
     run: u16,
     /// Values that each writer has handed out so far.
     written: Box<[Written]>,
-    /// State of each key; empty when books are kept by writer only.
-    keys: Box<[KeyState]>,
+    /// State of each item; empty when books are kept by writer only.
+    items: Box<[KeyState]>,
+    /// The same for the lists.
+    lists: Box<[KeyState]>,
+    counters: Counters,
+    element_bytes: usize,
 }
+
+/// How much is remembered of what was written.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Books {
+    /// Items with books of their own; 0 for books by writer, which cost nothing. By key they cost 16 bytes for each and a
+    /// cache miss per request.
+    pub items: u64,
+    /// The same for the lists.
+    pub lists: u64,
+    /// Number of counters: their books are always kept, 24 bytes for each.
+    pub counters: u64,
+    /// Length of a list's elements.
+    pub element_bytes: usize,
+}
+
+impl Books {
+    /// Books by writer: enough to tell a genuine value.
+    pub const BY_WRITER: Self = Self { items: 0, lists: 0, counters: 0, element_bytes: ELEMENT_BYTES_MIN };
+
+    /// Books by key, for items `0..items`: enough to tell a stale value, too.
+    pub fn by_key(items: u64) -> Self {
+        Self { items, ..Self::BY_WRITER }
+    }
+}
+
+/// Shortest element of a list: with a word of filler, an element of another list is known for one.
+pub const ELEMENT_BYTES_MIN: usize = value::STAMPED_BYTES_MIN + 8;
+/// Writes of a list after which it is begun anew: bounds its length.
+const LIST_WRITES: u32 = 32;
 
 #[derive(Debug, Default)]
 #[repr(align(128))]
@@ -41,8 +82,17 @@ struct KeyState {
     /// Versions handed out (upper 32 bits) and writes in flight (lower 32 bits). A write whose connection was lost stays in
     /// flight for good: nobody knows when it takes effect.
     sent: AtomicU64,
-    /// One more than the oldest version that may still be read; 0 when nothing is known.
+    /// Twice one more than the oldest version that may still be read, plus one if that version is a delete; 0 when nothing
+    /// is known.
     floor: AtomicU32,
+    /// One more than the newest version that a cas has replaced.
+    replaced: AtomicU32,
+}
+
+/// What is known when a write with this version is answered; see [`KeyState::floor`]. Stands still after 2^31 versions.
+fn floor_of(version: u32, deleted: bool) -> u32 {
+    let doubled = (u64::from(version) + 1) * 2 + u64::from(deleted);
+    u32::try_from(doubled).unwrap_or(u32::MAX - 1)
 }
 
 const ONE_VERSION: u64 = 1 << 32;
@@ -51,49 +101,110 @@ const ONE_IN_FLIGHT: u64 = 1;
 /// A value that has been handed out for writing, until its answer comes.
 #[derive(Clone, Copy, Debug)]
 pub struct Ticket {
-    key: Key,
+    /// Its key.
+    pub key: Key,
     /// What the value says about itself.
     pub stamp: Stamp,
     /// No other write of the key was in flight.
     alone: bool,
 }
 
-impl Ledger {
-    /// Books by writer, for `writers` writers. `run` marks their values.
-    pub fn by_writer(run: u16, writers: u16) -> Arc<Self> {
-        Self::by_key(run, writers, 0)
+impl Ticket {
+    /// Whether the write of a list begins it anew.
+    pub fn begins_list(&self) -> bool {
+        self.stamp.version.is_multiple_of(LIST_WRITES)
     }
+}
 
-    /// Books by writer and by key, for keys `0..keys`.
-    pub fn by_key(run: u16, writers: u16, keys: u64) -> Arc<Self> {
+/// What a write has come to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Effect {
+    /// Its value was stored.
+    Stored,
+    /// Nothing is stored any more.
+    Deleted,
+    /// None, or nobody knows.
+    None,
+}
+
+impl Ledger {
+    /// Empty books for `writers` writers. `run` marks their values.
+    pub fn new(run: u16, writers: u16, books: Books) -> Arc<Self> {
+        let states = |count| (0..count).map(|_| KeyState::default()).collect();
         Arc::new(Self {
             run,
             written: (0..writers).map(|_| Written::default()).collect(),
-            keys: (0..keys).map(|_| KeyState::default()).collect(),
+            items: states(books.items),
+            lists: states(books.lists),
+            counters: Counters::new(books.counters),
+            element_bytes: books.element_bytes,
         })
     }
 
-    /// Checks the stamp of a value that a get returned which noted `floor`; `strict` when every key was written in this run
-    /// before it was read.
-    fn check(&self, key: Key, stamp: Stamp, floor: u32, strict: bool) -> Result<(), Fault> {
-        if stamp.run != self.run {
-            return if strict || floor > 0 { Err(Fault::StaleValue) } else { Ok(()) };
+    /// The state of an item or a list, if books are kept by key.
+    #[inline]
+    fn state(&self, key: Key) -> Option<&KeyState> {
+        match Space::of(key) {
+            Space::Items => self.items.get(key as usize),
+            Space::Lists => self.lists.get(space::number(key) as usize),
+            Space::Counters => None,
         }
+    }
+
+    /// Checks the stamp of an item that a get returned which noted `floor`; `strict` when every key was written in this run
+    /// before it was read.
+    fn check(&self, key: Key, stamp: Stamp, floor: u64, strict: bool) -> Result<(), Fault> {
+        if stamp.run != self.run {
+            return if strict || floor > 0 { Err(too_old(floor)) } else { Ok(()) };
+        }
+        self.check_written(key, stamp)?;
+        if u64::from(stamp.version) + 1 < floor / 2 { Err(too_old(floor)) } else { Ok(()) }
+    }
+
+    /// Checks that the value was handed out.
+    fn check_written(&self, key: Key, stamp: Stamp) -> Result<(), Fault> {
         // Acquire, both: pairs with the Release in `Author::hand_out`, which precedes the sending of the value. We have
         // received it, so we must see a count that includes it; weaker, a value could seem to come from the future.
-        let handed_out = match self.keys.get(key as usize) {
+        let handed_out = match self.state(key) {
             Some(state) => state.sent.load(Ordering::Acquire) / ONE_VERSION,
             None => self.written.get(usize::from(stamp.writer)).map_or(0, |written| written.0.load(Ordering::Acquire)),
         };
         let known_writer = usize::from(stamp.writer) < self.written.len();
-        if !known_writer || u64::from(stamp.version) >= handed_out {
-            Err(Fault::UnwrittenValue)
-        } else if stamp.version.saturating_add(1) < floor {
-            Err(Fault::StaleValue)
-        } else {
-            Ok(())
-        }
+        if known_writer && u64::from(stamp.version) < handed_out { Ok(()) } else { Err(Fault::UnwrittenValue) }
     }
+
+    /// Checks every element of a list, and that the newest one is new enough.
+    fn check_list(&self, key: Key, floor: u64, data: &[u8], strict: bool) -> Result<(), Fault> {
+        if data.is_empty() || !data.len().is_multiple_of(self.element_bytes) {
+            return Err(Fault::CorruptValue);
+        }
+        let mut newest = 0;
+        let mut stamps = Vec::with_capacity(data.len() / self.element_bytes);
+        for element in data.chunks_exact(self.element_bytes) {
+            let stamp = match value::origin(key, element) {
+                Origin::Stamped(stamp) => stamp,
+                Origin::Foreign => return Err(Fault::ForeignValue),
+                Origin::Unstamped | Origin::Corrupt => return Err(Fault::CorruptValue),
+            };
+            if stamp.run == self.run {
+                self.check_written(key, stamp)?;
+                newest = newest.max(u64::from(stamp.version) + 1);
+            } else if strict {
+                return Err(Fault::StaleValue);
+            }
+            stamps.push((stamp.run, stamp.writer, stamp.version));
+        }
+        stamps.sort_unstable();
+        if stamps.windows(2).any(|pair| pair[0] == pair[1]) {
+            return Err(Fault::CorruptValue);
+        }
+        if newest < floor / 2 { Err(too_old(floor)) } else { Ok(()) }
+    }
+}
+
+/// The fault of a value below this floor.
+fn too_old(floor: u64) -> Fault {
+    if floor % 2 == 1 { Fault::ResurrectedValue } else { Fault::StaleValue }
 }
 
 /// Hands out the values of one writer, and judges what he reads.
@@ -116,7 +227,7 @@ impl Author {
     /// The next value for `key`. To be called before it is sent.
     #[inline]
     pub fn hand_out(&mut self, key: Key) -> Ticket {
-        let (version, alone) = match self.ledger.keys.get(key as usize) {
+        let (version, alone) = match self.ledger.state(key) {
             Some(state) => {
                 // Release: publishes the version to the Acquire in `Ledger::check`. Acquire: receives the ends of earlier
                 // writes from `Author::answered`; with none in flight, all their answers came before this value is sent.
@@ -136,39 +247,81 @@ impl Author {
         Ticket { key, stamp, alone }
     }
 
-    /// Learns that the server has answered a write, and whether it stored the value.
+    /// Learns that the server has answered a write, and what has come of it.
     #[inline]
-    pub fn answered(&mut self, ticket: Ticket, stored: bool) {
-        let Some(state) = self.ledger.keys.get(ticket.key as usize) else {
+    pub fn answered(&mut self, ticket: Ticket, effect: Effect) {
+        let Some(state) = self.ledger.state(ticket.key) else {
             return;
         };
-        if stored && ticket.alone {
+        if effect != Effect::None && ticket.alone {
             // Relaxed: the number is true from now on, and nothing else is read on the strength of it.
-            state.floor.fetch_max(ticket.stamp.version.saturating_add(1), Ordering::Relaxed);
+            state.floor.fetch_max(floor_of(ticket.stamp.version, effect == Effect::Deleted), Ordering::Relaxed);
         }
         // Release: pairs with the Acquire in `Author::hand_out`; see there.
         state.sent.fetch_sub(ONE_IN_FLIGHT, Ordering::Release);
     }
 
-    /// What a get of `key` must note before it is sent.
+    /// What a request that reads `key` must note before it is sent.
     #[inline]
-    pub fn floor(&self, key: Key) -> u32 {
-        // Relaxed: whatever is seen was stored after the answer that makes it true.
-        self.ledger.keys.get(key as usize).map_or(0, |state| state.floor.load(Ordering::Relaxed))
+    pub fn floor(&self, key: Key) -> u64 {
+        match self.ledger.state(key) {
+            // Relaxed: whatever is seen was stored after the answer that makes it true.
+            Some(state) => u64::from(state.floor.load(Ordering::Relaxed)),
+            None if Space::of(key) == Space::Counters => self.counters().floor(key),
+            None => 0,
+        }
     }
 
-    /// Counts the value as a hit, and as a fault if it is not one that may be read from `key`.
+    /// The counters' books.
     #[inline]
-    pub fn judge(&self, key: Key, floor: u32, data: &[u8], strict: bool, record: &mut Record) {
+    pub fn counters(&self) -> &Counters {
+        &self.ledger.counters
+    }
+
+    /// Length of a list's elements.
+    #[inline]
+    pub fn element_bytes(&self) -> usize {
+        self.ledger.element_bytes
+    }
+
+    /// Counts the value as a hit, and as a fault if it is not one that may be read from `key`. Says the version of an item
+    /// that was written in this run, where books are kept by key.
+    #[inline]
+    pub fn judge(&self, key: Key, floor: u64, data: &[u8], strict: bool, record: &mut Record) -> Option<u32> {
         record.hits += 1;
-        let verdict = match value::origin(key, data) {
-            Origin::Stamped(stamp) => self.ledger.check(key, stamp, floor, strict),
-            Origin::Unstamped => Ok(()),
-            Origin::Foreign => Err(Fault::ForeignValue),
-            Origin::Corrupt => Err(Fault::CorruptValue),
+        let mut version = None;
+        let verdict = match Space::of(key) {
+            Space::Items => match value::origin(key, data) {
+                Origin::Stamped(stamp) => {
+                    let by_key = stamp.run == self.ledger.run && !self.ledger.items.is_empty();
+                    version = by_key.then_some(stamp.version);
+                    self.ledger.check(key, stamp, floor, strict)
+                }
+                Origin::Unstamped => Ok(()),
+                Origin::Foreign => Err(Fault::ForeignValue),
+                Origin::Corrupt => Err(Fault::CorruptValue),
+            },
+            Space::Lists => self.ledger.check_list(key, floor, data, strict),
+            Space::Counters => self.counters().check_text(key, floor, data, strict),
         };
         if let Err(fault) = verdict {
             record.fault(fault, 1);
+        }
+        version
+    }
+
+    /// Learns that a cas which noted `floor` before it was sent has replaced `version`: a fault if that was not there to be
+    /// replaced.
+    pub fn replaced(&self, key: Key, version: u32, floor: u64, record: &mut Record) {
+        let Some(state) = self.ledger.state(key) else {
+            return;
+        };
+        let replaced = version.saturating_add(1);
+        // Relaxed: only one of two cas that replaced the same version must find the other's mark, and all changes of one
+        // atomic have one order.
+        let before = state.replaced.fetch_max(replaced, Ordering::Relaxed);
+        if before == replaced || u64::from(replaced) < floor / 2 {
+            record.fault(Fault::LostUpdate, 1);
         }
     }
 }
@@ -184,7 +337,7 @@ mod tests {
     }
 
     /// The faults found in a value read from key 5 by a get that noted `floor`.
-    fn judge(reader: &Author, floor: u32, value: &[u8], strict: bool) -> Vec<Fault> {
+    fn judge(reader: &Author, floor: u64, value: &[u8], strict: bool) -> Vec<Fault> {
         let mut record = Record::default();
         reader.judge(5, floor, value, strict, &mut record);
         assert_eq!(record.hits, 1);
@@ -193,7 +346,8 @@ mod tests {
 
     #[test]
     fn each_way_to_be_wrong_is_told_apart() {
-        for ledger in [Ledger::by_writer(9, 2), Ledger::by_key(9, 2, 10)] {
+        for books in [Books::BY_WRITER, Books::by_key(10)] {
+            let ledger = Ledger::new(9, 2, books);
             let mut writer = Author::new(ledger.clone(), 1);
             let reader = Author::new(ledger, 0);
             let stamp = writer.hand_out(5).stamp;
@@ -217,13 +371,13 @@ mod tests {
 
     #[test]
     fn an_overwritten_value_is_stale_once_its_successor_is_answered() {
-        let ledger = Ledger::by_key(9, 1, 10);
+        let ledger = Ledger::new(9, 1, Books::by_key(10));
         let mut author = Author::new(ledger, 0);
         let old = author.hand_out(5);
-        author.answered(old, true);
+        author.answered(old, Effect::Stored);
         let new = author.hand_out(5);
         let before_answer = author.floor(5);
-        author.answered(new, true);
+        author.answered(new, Effect::Stored);
         let after_answer = author.floor(5);
         let old_value = value_of(5, old.stamp);
         assert_eq!(judge(&author, before_answer, &old_value, true), []);
@@ -236,18 +390,18 @@ mod tests {
 
     #[test]
     fn writes_that_overlap_may_be_ordered_either_way() {
-        let ledger = Ledger::by_key(9, 2, 10);
+        let ledger = Ledger::new(9, 2, Books::by_key(10));
         let (mut a, mut b) = (Author::new(ledger.clone(), 0), Author::new(ledger, 1));
         let first = a.hand_out(5);
         let second = b.hand_out(5);
-        b.answered(second, true);
-        a.answered(first, true);
+        b.answered(second, Effect::Stored);
+        a.answered(first, Effect::Stored);
         for ticket in [first, second] {
             assert_eq!(judge(&a, a.floor(5), &value_of(5, ticket.stamp), true), [], "{ticket:?}");
         }
         // The next one is alone again and ends both.
         let third = a.hand_out(5);
-        a.answered(third, true);
+        a.answered(third, Effect::Stored);
         for ticket in [first, second] {
             assert_eq!(judge(&b, b.floor(5), &value_of(5, ticket.stamp), true), [Fault::StaleValue], "{ticket:?}");
         }
@@ -255,11 +409,79 @@ mod tests {
 
     #[test]
     fn a_refused_write_overwrites_nothing() {
-        let mut author = Author::new(Ledger::by_key(9, 1, 10), 0);
+        let mut author = Author::new(Ledger::new(9, 1, Books::by_key(10)), 0);
         let kept = author.hand_out(5);
-        author.answered(kept, true);
+        author.answered(kept, Effect::Stored);
         let refused = author.hand_out(5);
-        author.answered(refused, false);
+        author.answered(refused, Effect::None);
         assert_eq!(judge(&author, author.floor(5), &value_of(5, kept.stamp), true), []);
+    }
+    #[test]
+    fn a_deleted_value_must_not_come_back() {
+        let mut author = Author::new(Ledger::new(9, 1, Books::by_key(10)), 0);
+        let old = author.hand_out(5);
+        author.answered(old, Effect::Stored);
+        let delete = author.hand_out(5);
+        assert_eq!(judge(&author, author.floor(5), &value_of(5, old.stamp), true), []);
+        author.answered(delete, Effect::Deleted);
+        assert_eq!(judge(&author, author.floor(5), &value_of(5, old.stamp), true), [Fault::ResurrectedValue]);
+        let new = author.hand_out(5);
+        author.answered(new, Effect::Stored);
+        assert_eq!(judge(&author, author.floor(5), &value_of(5, new.stamp), true), []);
+        assert_eq!(judge(&author, author.floor(5), &value_of(5, old.stamp), true), [Fault::StaleValue]);
+    }
+
+    #[test]
+    fn a_version_is_replaced_once_and_only_while_it_is_there() {
+        let mut author = Author::new(Ledger::new(9, 1, Books::by_key(10)), 0);
+        let replaced = |author: &Author, version| {
+            let mut record = Record::default();
+            author.replaced(5, version, author.floor(5), &mut record);
+            record.fault_count(Fault::LostUpdate)
+        };
+        let tickets: Vec<Ticket> = (0..3).map(|_| author.hand_out(5)).collect();
+        assert_eq!(replaced(&author, 0), 0);
+        assert_eq!(replaced(&author, 0), 1, "the same version twice");
+        assert_eq!(replaced(&author, 2), 0);
+        assert_eq!(replaced(&author, 1), 0, "answers may come in another order");
+        tickets.into_iter().for_each(|ticket| author.answered(ticket, Effect::Stored));
+        let known = author.hand_out(5);
+        author.answered(known, Effect::Stored);
+        assert_eq!(replaced(&author, 1), 1, "overwritten before");
+        assert_eq!(replaced(&author, known.stamp.version), 0);
+    }
+
+    #[test]
+    fn lists_are_checked_element_by_element() {
+        let books = Books { lists: 10, ..Books::BY_WRITER };
+        let mut author = Author::new(Ledger::new(9, 1, books), 0);
+        let list = Space::Lists.key(5);
+        let elements: Vec<Vec<u8>> = (0..3)
+            .map(|_| {
+                let ticket = author.hand_out(list);
+                author.answered(ticket, Effect::Stored);
+                let mut element = Vec::new();
+                value::write(&mut element, list, ticket.stamp, ELEMENT_BYTES_MIN);
+                element
+            })
+            .collect();
+        let mut foreign = Vec::new();
+        value::write(&mut foreign, 5, Stamp { run: 9, writer: 0, version: 0 }, ELEMENT_BYTES_MIN);
+        let [first, second, third] = &elements[..] else { unreachable!() };
+        let cases: [(Vec<u8>, Option<Fault>); 7] = [
+            (elements.concat(), None),
+            ([&third[..], first].concat(), None),
+            ([&first[..], second].concat(), Some(Fault::StaleValue)),
+            ([&third[..], third].concat(), Some(Fault::CorruptValue)),
+            ([&third[..], &second[1..]].concat(), Some(Fault::CorruptValue)),
+            ([&third[..], &foreign].concat(), Some(Fault::ForeignValue)),
+            (Vec::new(), Some(Fault::CorruptValue)),
+        ];
+        for (value, expected) in cases {
+            let mut record = Record::default();
+            author.judge(list, author.floor(list), &value, true, &mut record);
+            let faults: Vec<Fault> = record.faults().map(|(fault, _)| fault).collect();
+            assert_eq!(faults, Vec::from_iter(expected), "{}", value.escape_ascii());
+        }
     }
 }

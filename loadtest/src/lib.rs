@@ -4,12 +4,13 @@
 //! measures what a request costs each of them, `replay` measures hit ratios on recorded requests. Every value that is read is checked to be one that was written to its key.
 //!
 //! Making requests, sending them and counting are kept apart. In reading order:
-//! - what to ask: [`keys`] (names), [`value`] (values that prove their origin), [`popularity`] and [`workload`] (the sequence)
+//! - what to ask: [`space`] and [`keys`] (names), [`value`] (values that prove their origin), [`popularity`] and [`workload`]
+//!   (the sequence)
 //! - when to ask: [`schedule`] (open loop only)
 //! - how to ask: [`target`], [`client`] (the wire, pure functions), `connection`, `poller`, `worker` (the loop of one thread),
 //!   [`fleet`] (threads × connections)
-//! - what came back: [`judge`] (right or wrong), [`record`] (counters and latencies), [`spread`] (medians)
-//! - the commands: [`config`], [`run`], [`compare`] with [`process`] and [`cpu`], [`replay`] with [`trace`], [`report`]
+//! - what came back: [`judge`] and [`counter`] (right or wrong), [`record`] (counters and latencies), [`spread`] (medians)
+//! - the commands: [`config`] with [`load`] and [`spec`], [`run`], [`compare`] with [`process`] and [`cpu`], [`replay`] with [`trace`], [`report`]
 //!
 //! Needs Linux: epoll, and `/proc` for the servers' CPU time. There is no unsafe code in this crate.
 //!
@@ -31,11 +32,13 @@ pub mod client;
 pub mod compare;
 pub mod config;
 mod connection;
+pub mod counter;
 pub mod cpu;
 pub mod error;
 pub mod fleet;
 pub mod judge;
 pub mod keys;
+pub mod load;
 mod poller;
 pub mod popularity;
 pub mod process;
@@ -45,6 +48,8 @@ pub mod replay;
 pub mod report;
 pub mod run;
 pub mod schedule;
+pub mod space;
+pub mod spec;
 pub mod spread;
 pub mod target;
 pub mod trace;

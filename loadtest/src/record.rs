@@ -25,6 +25,8 @@ pub enum Fault {
     NotStored,
     /// The connection ended, by the server's doing.
     ConnectionLost,
+    /// A connection could not be opened anew.
+    ConnectionRefused,
     /// A request was in flight when its connection ended, or the wait was given up.
     Unanswered,
     /// Bytes that are no answer to what was asked. The connection is given up.
@@ -39,16 +41,23 @@ pub enum Fault {
     StaleValue,
     /// A well-formed value that nobody has written yet.
     UnwrittenValue,
+    /// A value that was deleted before it was asked for.
+    ResurrectedValue,
+    /// A counter that fell behind the increments that are known to have happened, or ran ahead of all that were sent.
+    WrongCount,
+    /// A cas that was stored although the value it was to replace had been replaced.
+    LostUpdate,
 }
 
 impl Fault {
     /// All faults, in the order of the counters.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 16] = [
         Self::ServerError,
         Self::ClientError,
         Self::UnknownCommand,
         Self::NotStored,
         Self::ConnectionLost,
+        Self::ConnectionRefused,
         Self::Unanswered,
         Self::Malformed,
         Self::WrongKey,
@@ -56,6 +65,9 @@ impl Fault {
         Self::CorruptValue,
         Self::StaleValue,
         Self::UnwrittenValue,
+        Self::ResurrectedValue,
+        Self::WrongCount,
+        Self::LostUpdate,
     ];
 
     /// What the report calls it.
@@ -66,6 +78,7 @@ impl Fault {
             Self::UnknownCommand => "ERROR answers",
             Self::NotStored => "items not stored",
             Self::ConnectionLost => "connections lost",
+            Self::ConnectionRefused => "connections refused",
             Self::Unanswered => "requests unanswered",
             Self::Malformed => "malformed answers",
             Self::WrongKey => "answers for a wrong key",
@@ -73,6 +86,9 @@ impl Fault {
             Self::CorruptValue => "corrupt values",
             Self::StaleValue => "stale values",
             Self::UnwrittenValue => "values that were never written",
+            Self::ResurrectedValue => "values that had been deleted",
+            Self::WrongCount => "wrong counts",
+            Self::LostUpdate => "updates lost to a cas",
         }
     }
 
@@ -86,6 +102,9 @@ impl Fault {
                 | Self::CorruptValue
                 | Self::StaleValue
                 | Self::UnwrittenValue
+                | Self::ResurrectedValue
+                | Self::WrongCount
+                | Self::LostUpdate
         )
     }
 }
@@ -95,19 +114,54 @@ impl Fault {
 pub enum Class {
     /// Reads one or several keys.
     Get,
+    /// Reads one or several keys with their CAS ids.
+    Gets,
     /// Writes one key.
     Set,
+    /// Writes one key that is not there.
+    Add,
+    /// Writes one key if nobody has since its CAS id was read.
+    Cas,
+    /// Removes one key.
+    Delete,
+    /// Adds one to a counter.
+    Incr,
+    /// Gives one key a new time to live.
+    Touch,
+    /// Puts one element behind a list.
+    Append,
+    /// Puts one element before a list.
+    Prepend,
 }
 
 impl Class {
     /// All classes, in the order of the histograms.
-    pub const ALL: [Self; 2] = [Self::Get, Self::Set];
+    pub const ALL: [Self; 10] = [
+        Self::Get,
+        Self::Gets,
+        Self::Set,
+        Self::Add,
+        Self::Cas,
+        Self::Delete,
+        Self::Incr,
+        Self::Touch,
+        Self::Append,
+        Self::Prepend,
+    ];
 
-    /// What the report calls it.
+    /// What the protocol and the report call it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Get => "get",
+            Self::Gets => "gets",
             Self::Set => "set",
+            Self::Add => "add",
+            Self::Cas => "cas",
+            Self::Delete => "delete",
+            Self::Incr => "incr",
+            Self::Touch => "touch",
+            Self::Append => "append",
+            Self::Prepend => "prepend",
         }
     }
 }
@@ -115,12 +169,17 @@ impl Class {
 /// Counters and latencies of one worker, or of several added up.
 #[derive(Clone, Debug)]
 pub struct Record {
-    latency_ns: [Histogram<u64>; Class::ALL.len()],
+    /// Made when the first request of the class is answered: each takes 220 KB.
+    latency_ns: [Option<Histogram<u64>>; Class::ALL.len()],
+    /// How long connections took that were opened during the load.
+    connect_ns: Option<Histogram<u64>>,
     /// Open loop only: from sending to the answer, all classes.
     uncorrected_ns: Histogram<u64>,
     /// Open loop only: how late requests were sent although a connection was free.
     sent_late_ns: Histogram<u64>,
     faults: [u64; Fault::ALL.len()],
+    /// Requests of each class whose condition was not met: nothing to delete, a value newer than the cas.
+    unmet: [u64; Class::ALL.len()],
     /// Open loop only: requests that were due and never sent, for want of a connection with room.
     pub unsent: u64,
     /// Requests answered, whatever the answer was.
@@ -129,7 +188,7 @@ pub struct Record {
     pub hits: u64,
     /// Keys of answered gets that had none.
     pub misses: u64,
-    /// Sets answered.
+    /// Items written.
     pub sets: u64,
     /// Bytes handed to the system for sending.
     pub bytes_sent: u64,
@@ -141,11 +200,12 @@ pub struct Record {
 
 impl Default for Record {
     fn default() -> Self {
-        let histogram = Histogram::new_with_bounds(1, LATENCY_NS_MAX, LATENCY_DIGITS).expect("the bounds are valid");
         Self {
-            latency_ns: [histogram.clone(), histogram.clone()],
-            uncorrected_ns: histogram.clone(),
-            sent_late_ns: histogram,
+            latency_ns: [const { None }; Class::ALL.len()],
+            connect_ns: None,
+            uncorrected_ns: empty_histogram(),
+            sent_late_ns: empty_histogram(),
+            unmet: [0; Class::ALL.len()],
             faults: [0; Fault::ALL.len()],
             unsent: 0,
             requests: 0,
@@ -159,6 +219,10 @@ impl Default for Record {
     }
 }
 
+fn empty_histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, LATENCY_NS_MAX, LATENCY_DIGITS).expect("the bounds are valid")
+}
+
 impl Record {
     /// Counts a fault.
     pub fn fault(&mut self, fault: Fault, count: u64) {
@@ -169,7 +233,29 @@ impl Record {
     #[inline]
     pub fn answered(&mut self, class: Class, latency: Duration) {
         self.requests += 1;
-        self.latency_ns[class as usize].saturating_record(latency.as_nanos() as u64);
+        let histogram = self.latency_ns[class as usize].get_or_insert_with(empty_histogram);
+        histogram.saturating_record(latency.as_nanos() as u64);
+    }
+
+    /// Counts an answer that says that the request's condition was not met.
+    #[inline]
+    pub fn unmet(&mut self, class: Class) {
+        self.unmet[class as usize] += 1;
+    }
+
+    /// How many requests of a class found their condition not met.
+    pub fn unmet_count(&self, class: Class) -> u64 {
+        self.unmet[class as usize]
+    }
+
+    /// Times a connection that was opened during the load.
+    pub fn connected(&mut self, latency: Duration) {
+        self.connect_ns.get_or_insert_with(empty_histogram).saturating_record(latency.as_nanos() as u64);
+    }
+
+    /// Times of the connections that were opened during the load, in nanoseconds.
+    pub fn connect_ns(&self) -> Option<&Histogram<u64>> {
+        self.connect_ns.as_ref()
     }
 
     /// Times an answered request of an open loop from when it was sent.
@@ -195,14 +281,14 @@ impl Record {
     }
 
     /// Times of the answered requests of a class, in nanoseconds.
-    pub fn latency_ns(&self, class: Class) -> &Histogram<u64> {
-        &self.latency_ns[class as usize]
+    pub fn latency_ns(&self, class: Class) -> Option<&Histogram<u64>> {
+        self.latency_ns[class as usize].as_ref()
     }
 
     /// Times of all answered requests, in nanoseconds.
     pub fn latency_ns_of_all(&self) -> Histogram<u64> {
-        let [mut all, rest @ ..] = self.latency_ns.clone();
-        for histogram in rest {
+        let mut all = empty_histogram();
+        for histogram in self.latency_ns.iter().flatten() {
             all.add(histogram).expect("all histograms have the same bounds");
         }
         all
@@ -231,10 +317,19 @@ impl Record {
 
     /// Adds another record to this one.
     pub fn add(&mut self, other: &Self) {
-        for (ours, theirs) in self.histograms_mut().into_iter().zip(other.histograms()) {
-            ours.add(theirs).expect("all histograms have the same bounds");
+        let add = |ours: &mut Histogram<u64>, theirs| ours.add(theirs).expect("all histograms have the same bounds");
+        add(&mut self.uncorrected_ns, &other.uncorrected_ns);
+        add(&mut self.sent_late_ns, &other.sent_late_ns);
+        let lazy = self.latency_ns.iter_mut().chain([&mut self.connect_ns]);
+        for (ours, theirs) in lazy.zip(other.latency_ns.iter().chain([&other.connect_ns])) {
+            if let Some(theirs) = theirs {
+                add(ours.get_or_insert_with(empty_histogram), theirs);
+            }
         }
         for (ours, theirs) in self.faults.iter_mut().zip(other.faults) {
+            *ours += theirs;
+        }
+        for (ours, theirs) in self.unmet.iter_mut().zip(other.unmet) {
             *ours += theirs;
         }
         self.unsent += other.unsent;
@@ -247,24 +342,15 @@ impl Record {
         self.client_cpu_ns += other.client_cpu_ns;
     }
 
-    fn histograms(&self) -> [&Histogram<u64>; 4] {
-        let [get, set] = &self.latency_ns;
-        [get, set, &self.uncorrected_ns, &self.sent_late_ns]
-    }
-
-    fn histograms_mut(&mut self) -> [&mut Histogram<u64>; 4] {
-        let [get, set] = &mut self.latency_ns;
-        [get, set, &mut self.uncorrected_ns, &mut self.sent_late_ns]
-    }
-
     /// Forgets everything counted.
     pub fn clear(&mut self) {
-        self.histograms_mut().into_iter().for_each(Histogram::reset);
         let Self {
-            latency_ns: _,
-            uncorrected_ns: _,
-            sent_late_ns: _,
+            latency_ns,
+            connect_ns,
+            uncorrected_ns,
+            sent_late_ns,
             faults,
+            unmet,
             unsent,
             requests,
             hits,
@@ -274,7 +360,10 @@ impl Record {
             bytes_received,
             client_cpu_ns,
         } = self;
+        latency_ns.iter_mut().chain([connect_ns]).flatten().for_each(Histogram::reset);
+        [uncorrected_ns, sent_late_ns].into_iter().for_each(Histogram::reset);
         *faults = [0; Fault::ALL.len()];
+        *unmet = [0; Class::ALL.len()];
         for counter in [unsent, requests, hits, misses, sets, bytes_sent, bytes_received, client_cpu_ns] {
             *counter = 0;
         }
@@ -374,7 +463,7 @@ mod tests {
         for us in 1..=10_000 {
             record.answered(Class::Get, Duration::from_micros(us));
         }
-        let percentiles = Percentiles::of(record.latency_ns(Class::Get)).unwrap();
+        let percentiles = record.latency_ns(Class::Get).and_then(Percentiles::of).unwrap();
         let cases = [
             (percentiles.mean_us, 5000.5),
             (percentiles.p50_us, 5000.0),
@@ -387,7 +476,8 @@ mod tests {
         for (seen, expected) in cases {
             assert!((seen / expected - 1.0).abs() < 0.001, "{seen} for {expected}");
         }
-        assert_eq!(Percentiles::of(record.latency_ns(Class::Set)), None);
+        assert_eq!(record.latency_ns(Class::Set).and_then(Percentiles::of), None);
+        assert_eq!(Percentiles::of(record.uncorrected_ns()), None);
     }
 
     #[test]
@@ -408,6 +498,6 @@ mod tests {
             (0, None, 0, 0)
         );
         one.answered(Class::Get, Duration::from_micros(7));
-        assert_eq!(Percentiles::of(one.latency_ns(Class::Get)).unwrap().count, 1);
+        assert_eq!(one.latency_ns(Class::Get).and_then(Percentiles::of).unwrap().count, 1);
     }
 }

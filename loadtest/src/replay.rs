@@ -192,7 +192,7 @@ fn replay_on(
         Shape { threads: 1, connections: 1 },
         &items,
         run_mark(),
-        Books::ByKey { keys: trace.key_count() as u64 },
+        Books::by_key(trace.key_count() as u64),
     )?;
     let mut source = [LookAside::new(trace, interval_requests)];
     let mut progress = Progress::new(format!("replay {name}"), Goal::Lookups(trace.requests.len() as u64), quiet);
@@ -316,9 +316,9 @@ mod tests {
             batches.push(words.collect::<Vec<_>>().join(" "));
             for (class, key) in batch {
                 match class {
-                    Class::Set => drop(stored.insert(key)),
                     Class::Get if stored.contains(&key) => {}
                     Class::Get => source.missed(key),
+                    _ => drop(stored.insert(key)),
                 }
             }
         }

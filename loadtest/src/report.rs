@@ -79,6 +79,12 @@ fn write_phase(f: &mut fmt::Formatter<'_>, phase: &Phase) -> fmt::Result {
         }
         None => writeln!(f, "hits        nothing was asked for")?,
     }
+    if !phase.unmet.is_empty() {
+        let count = |name| phase.latency.get(name).map_or(0, |latency: &Percentiles| latency.count);
+        let part = |(name, unmet): (&&'static str, &u64)| format!("{unmet} of {} {name}", count(*name));
+        let parts: Vec<String> = phase.unmet.iter().map(part).collect();
+        writeln!(f, "not met     {} (nothing there, or something newer)", parts.join(", "))?;
+    }
     write_errors(f, phase)?;
     let cpu_us = phase.client_cpu_ns_per_request / 1000.0;
     writeln!(f, "client CPU  {cpu_us:.2} us per request, busy {:.0} % of the time", phase.client_busy * 100.0)?;
@@ -108,7 +114,7 @@ fn write_latency(f: &mut fmt::Formatter<'_>, phase: &Phase) -> fmt::Result {
     let open_loop = phase.latency_uncorrected.is_some();
     let from = if open_loop { "the time the request was due" } else { "sending" };
     writeln!(f, "\nlatency in us, from {from} to the answer")?;
-    write!(f, "{:>5} {:>11}", "", "requests")?;
+    write!(f, "{:>7} {:>11}", "", "requests")?;
     for column in ["mean", "p50", "p90", "p99", "p99.9", "p99.99", "max"] {
         write!(f, " {column:>9}")?;
     }
@@ -120,6 +126,10 @@ fn write_latency(f: &mut fmt::Formatter<'_>, phase: &Phase) -> fmt::Result {
         writeln!(f, "uncorrected: from sending to the answer, without what a request waited before")?;
         write_percentiles(f, "all", uncorrected)?;
     }
+    if let Some(connect) = &phase.connect {
+        writeln!(f, "opening connections anew, which the latencies above leave out in a closed loop")?;
+        write_percentiles(f, "connect", connect)?;
+    }
     if let Some(late) = &phase.sent_late {
         writeln!(f, "the client's own lateness: from the due time to sending, where a connection was free")?;
         write_percentiles(f, "all", late)?;
@@ -129,7 +139,7 @@ fn write_latency(f: &mut fmt::Formatter<'_>, phase: &Phase) -> fmt::Result {
 
 fn write_percentiles(f: &mut fmt::Formatter<'_>, name: &str, latency: &Percentiles) -> fmt::Result {
     let Percentiles { count, mean_us, p50_us, p90_us, p99_us, p999_us, p9999_us, max_us } = latency;
-    write!(f, "{name:>5} {count:>11}")?;
+    write!(f, "{name:>7} {count:>11}")?;
     for value in [mean_us, p50_us, p90_us, p99_us, p999_us, p9999_us, max_us] {
         write!(f, " {value:>9.1}")?;
     }

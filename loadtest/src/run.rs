@@ -1,17 +1,17 @@
 //! `run`: fill a server, load it, and say what happened.
 
 use crate::error::{EXIT_INTERRUPTED, EXIT_OK, EXIT_UNAVAILABLE, EXIT_WRONG_ANSWERS, Error};
-use crate::fleet::{Books, Driven, Fleet, Pace, Shape};
+use crate::fleet::{Driven, Fleet, Pace};
+use crate::load::Load;
 use crate::progress::{Goal, Progress};
 use crate::record::{Class, Fault, Percentiles, Record};
 use crate::schedule::{Arrivals, Rate};
 use crate::target::Target;
 use crate::units::short;
 use crate::worker::Ended;
-use crate::workload::{Draws, Items, Mix};
+use crate::workload::Draws;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -20,28 +20,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub struct RunPlan {
     /// The server.
     pub target: Target,
-    /// Threads and connections.
-    pub shape: Shape,
-    /// Names and sizes.
-    pub items: Arc<Items>,
-    /// Number of keys.
-    pub keys: u64,
-    /// Proportions and popularity.
-    pub mix: Arc<Mix>,
+    /// The requests.
+    pub load: Load,
     /// Open loop: the rate to keep. Closed loop if `None`.
     pub rate: Option<Rate>,
-    /// Requests sent together on one connection, or, in an open loop, that may be in flight on it.
-    pub depth: usize,
     /// How long to send requests.
     pub duration: Duration,
     /// Whether to write every key first.
     pub fill: bool,
-    /// How long the server may say nothing.
-    pub patience: Duration,
-    /// Where random choices begin.
-    pub seed: u64,
-    /// The requests in words, for the report.
-    pub description: String,
 }
 
 /// What a `run` found.
@@ -89,6 +75,10 @@ pub struct Phase {
     pub sent_bytes_per_s: f64,
     /// Bytes received per second.
     pub received_bytes_per_s: f64,
+    /// Requests of each kind whose condition was not met: nothing to delete, a value newer than the cas. No errors.
+    pub unmet: BTreeMap<&'static str, u64>,
+    /// Time that connections took which were opened during the load.
+    pub connect: Option<Percentiles>,
     /// Errors by kind.
     pub errors: BTreeMap<&'static str, u64>,
     /// Answers among the errors that no correct server gives.
@@ -117,7 +107,9 @@ impl Phase {
         let seconds = driven.elapsed.as_secs_f64();
         let mut latency = BTreeMap::new();
         for class in Class::ALL {
-            latency.extend(Percentiles::of(record.latency_ns(class)).map(|percentiles| (class.name(), percentiles)));
+            latency.extend(
+                record.latency_ns(class).and_then(Percentiles::of).map(|percentiles| (class.name(), percentiles)),
+            );
         }
         if latency.len() > 1 {
             latency.extend(Percentiles::of(&record.latency_ns_of_all()).map(|percentiles| ("all", percentiles)));
@@ -133,6 +125,12 @@ impl Phase {
             sets: record.sets,
             sent_bytes_per_s: record.bytes_sent as f64 / seconds,
             received_bytes_per_s: record.bytes_received as f64 / seconds,
+            unmet: Class::ALL
+                .into_iter()
+                .map(|class| (class.name(), record.unmet_count(class)))
+                .filter(|(_, count)| *count > 0)
+                .collect(),
+            connect: record.connect_ns().and_then(Percentiles::of),
             errors: record.faults().map(|(fault, count)| (fault.name(), count)).collect(),
             wrong_answers: record.wrong_answers(),
             latency,
@@ -187,15 +185,15 @@ fn describe_pacing(rate: Option<Rate>) -> String {
 /// # Errors
 /// When the server cannot be reached at all, or the system fails.
 pub fn run(plan: &RunPlan, quiet: bool, stop: &AtomicBool) -> Result<RunReport, Error> {
-    let mut fleet =
-        Fleet::connect(&plan.target, plan.shape, &plan.items, run_mark(), Books::ByKey { keys: plan.keys })?;
-    let threads = plan.shape.threads;
+    let load = &plan.load;
+    let mut fleet = Fleet::connect(&plan.target, load.shape, &load.items, run_mark(), load.books_by_key())?;
+    let threads = load.shape.threads;
     let mut report = RunReport {
         server: plan.target.to_string(),
-        workload: plan.description.clone(),
+        workload: load.description.clone(),
         pacing: describe_pacing(plan.rate),
         threads,
-        connections: plan.shape.connections,
+        connections: load.shape.connections,
         fill: None,
         load: None,
         ended: Ended::Done,
@@ -203,23 +201,24 @@ pub fn run(plan: &RunPlan, quiet: bool, stop: &AtomicBool) -> Result<RunReport, 
     let pace = Pace {
         duration: Some(plan.duration),
         rate: plan.rate,
-        depth: plan.depth,
-        patience: plan.patience,
+        depth: load.depth,
+        patience: load.patience,
         strict: false,
         stop,
     };
     let mut filled_all = false;
     if plan.fill {
-        let mut progress = Progress::new("fill", Goal::Requests(plan.keys), quiet);
-        let driven = fleet.fill(plan.keys, pace, &mut |totals| progress.show(totals))?;
+        let mut progress = Progress::new("fill", Goal::Requests(load.fill_total()), quiet);
+        let driven = fleet.fill(load.keys, &load.mix, pace, &mut |totals| progress.show(totals))?;
         report.ended = driven.ended;
-        filled_all = driven.record.sets == plan.keys;
+        filled_all = driven.record.sets == load.fill_total();
         report.fill = Some(Phase::of(&driven, threads));
     }
     if report.ended == Ended::Done {
+        fleet.churn(load.requests_per_connection);
         let mut progress = Progress::new("run", Goal::Time(plan.duration), quiet);
         let mut draws: Vec<Draws> =
-            (0..threads as u64).map(|thread| Draws::new(plan.mix.clone(), plan.seed.wrapping_add(thread))).collect();
+            (0..threads as u64).map(|thread| Draws::new(load.mix.clone(), load.seed.wrapping_add(thread))).collect();
         let pace = Pace { strict: filled_all, ..pace };
         let driven = fleet.drive(&mut draws, pace, &mut |totals| progress.show(totals))?;
         report.ended = driven.ended;

@@ -33,12 +33,12 @@ pub fn parse_count(text: &str) -> Result<u64, String> {
     number.and_then(|number| number.checked_mul(unit)).ok_or_else(|| "expected a number, as in 1000, 10k or 1m".into())
 }
 
-/// Reads a time span above zero: `500ms`, `10s`, `2m`; a bare number is seconds.
+/// Reads a time span above zero: `500ms`, `10s`, `2m`, `1d`; a bare number is seconds.
 ///
 /// # Errors
 /// Says what would have been understood.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let units = [("ms", 0.001), ("us", 0.000_001), ("s", 1.0), ("m", 60.0), ("h", 3600.0), ("", 1.0)];
+    let units = [("ms", 0.001), ("us", 0.000_001), ("s", 1.0), ("m", 60.0), ("h", 3600.0), ("d", 86_400.0), ("", 1.0)];
     let parsed = units.iter().find_map(|(unit, seconds)| {
         let number: f64 = text.strip_suffix(unit)?.parse().ok()?;
         Duration::try_from_secs_f64(number * seconds).ok()
@@ -86,7 +86,7 @@ mod tests {
         for (text, ms) in cases {
             assert_eq!(parse_duration(text), Ok(Duration::from_millis(ms)), "{text:?}");
         }
-        for text in ["", "0", "0s", "-1s", "s", "1d", "inf", "NaN", "1e300"] {
+        for text in ["", "0", "0s", "-1s", "s", "1w", "inf", "NaN", "1e300"] {
             assert!(parse_duration(text).is_err(), "{text:?}");
         }
     }

@@ -28,10 +28,45 @@ pub(crate) struct Worker {
     poller: Poller,
     /// `None` where a connection was lost.
     connections: Vec<Option<Connection>>,
+    renewal: Renewal,
     items: Arc<Items>,
     author: Author,
     buffer: Box<[u8]>,
     pub(crate) record: Record,
+}
+
+/// How a connection that has served its time is replaced.
+#[derive(Clone, Debug)]
+struct Renewal {
+    target: Target,
+    requests_per_connection: u64,
+}
+
+impl Renewal {
+    /// Opens a new connection in place of one that is spent. Waits for it: over a loopback that takes microseconds.
+    fn renew(
+        &self,
+        slot: &mut Option<Connection>,
+        token: usize,
+        poller: &Poller,
+        record: &mut Record,
+    ) -> Result<(), Error> {
+        if !slot.as_ref().is_some_and(Connection::is_spent) {
+            return Ok(());
+        }
+        let start = Instant::now();
+        // The old one first: its port and its place in the server's limit are free then.
+        *slot = None;
+        match self.target.try_connect() {
+            Ok(socket) => {
+                record.connected(start.elapsed());
+                poller.add(&socket, token)?;
+                *slot = Some(Connection::new(socket, self.requests_per_connection));
+            }
+            Err(_) => record.fault(Fault::ConnectionRefused, 1),
+        }
+        Ok(())
+    }
 }
 
 /// How long, how deep and under whose eyes to drive.
@@ -79,18 +114,25 @@ impl Worker {
         let poller = Poller::new()?;
         let mut open = Vec::with_capacity(connections);
         for token in 0..connections {
-            let connection = Connection::new(target.connect()?);
+            let connection = Connection::new(target.connect()?, u64::MAX);
             poller.add(connection.socket(), token)?;
             open.push(Some(connection));
         }
         Ok(Self {
             poller,
             connections: open,
+            renewal: Renewal { target: target.clone(), requests_per_connection: u64::MAX },
             items,
             author,
             buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
             record: Record::default(),
         })
+    }
+
+    /// Replaces connections from now on after so many requests.
+    pub(crate) fn churn(&mut self, requests_per_connection: u64) {
+        self.renewal.requests_per_connection = requests_per_connection;
+        self.connections.iter_mut().flatten().for_each(|connection| connection.limit(requests_per_connection));
     }
 
     /// Sends the source's requests: by the schedule if there is one, else each connection its next batch as soon as the last
@@ -104,6 +146,9 @@ impl Worker {
         drive: Drive<'_>,
     ) -> Result<Ended, Error> {
         let cpu_start = cpu::thread_cpu_ns();
+        for (token, slot) in self.connections.iter_mut().enumerate() {
+            self.renewal.renew(slot, token, &self.poller, &mut self.record)?;
+        }
         let ended = match schedule {
             Some(schedule) => self.drive_open(source, schedule, drive),
             None => self.drive_closed(source, drive),
@@ -114,7 +159,7 @@ impl Worker {
     }
 
     fn drive_closed<S: Source>(&mut self, source: &mut S, drive: Drive<'_>) -> Result<Ended, Error> {
-        let Self { poller, connections, items, author, buffer, record } = self;
+        let Self { poller, connections, renewal, items, author, buffer, record } = self;
         let mut desk = Desk { items, author, strict: drive.strict, open_loop: false, source, record };
         let mut draft = Draft::default();
         let mut events = Events::new();
@@ -145,7 +190,17 @@ impl Worker {
                 let Some(connection) = slot else { continue };
                 let was_busy = connection.in_flight() > 0;
                 let outcome = serve(connection, buffer, event.hung_up, sending, drive.depth, &mut draft, &mut desk);
-                let is_busy = outcome.is_ok() && connection.in_flight() > 0;
+                let outcome = match outcome {
+                    Ok(()) if sending && connection.is_spent() => {
+                        renewal.renew(slot, event.token, poller, desk.record)?;
+                        // Nothing has happened on the new one that would make an event.
+                        slot.as_mut().map_or(Ok(()), |connection| {
+                            send_batch(connection, drive.depth, &mut draft, &mut desk).map(drop)
+                        })
+                    }
+                    outcome => outcome,
+                };
+                let is_busy = outcome.is_ok() && slot.as_ref().is_some_and(|connection| connection.in_flight() > 0);
                 busy = busy - usize::from(was_busy) + usize::from(is_busy);
                 if let Err(fault) = outcome {
                     lose(slot, fault, desk.record);
@@ -202,6 +257,9 @@ fn send_batch<S: Source>(
     let composing = Instant::now();
     desk.source.begin_batch();
     for _ in 0..depth {
+        if connection.is_retired() {
+            break;
+        }
         draft.keys.clear();
         if !desk.source.next(draft) {
             break;

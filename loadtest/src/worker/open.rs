@@ -57,7 +57,7 @@ impl Worker {
     ) -> Result<Ended, Error> {
         // Without it latencies are some tens of microseconds too long, as the client's own lateness will show.
         let _ = set_current_timer_slack(Some(TIMER_SLACK_NS));
-        let Self { poller, connections, items, author, buffer, record } = self;
+        let Self { poller, connections, renewal, items, author, buffer, record } = self;
         let mut desk = Desk { items, author, strict: drive.strict, open_loop: true, source, record };
         let mut draft = Draft::default();
         let mut events = Events::new();
@@ -124,6 +124,7 @@ impl Worker {
                         lose(slot, fault, desk.record);
                     }
                 }
+                renewal.renew(slot, event.token, poller, desk.record)?;
                 room.offer(event.token, slot.as_ref());
             }
             drive.live.publish(desk.record);

@@ -1,13 +1,13 @@
 //! A tiny memcached with manners of one's choice: a thread per connection, one map behind a lock.
 //!
-//! It knows get, gets and set, and reads bytes with std alone, so that a mistake in the generator's own wire code shows.
+//! It knows the requests that the generator makes but no expiry, and reads bytes with std alone, so that a mistake in the generator's own wire code shows.
 
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::{env, fs, io, process, thread};
 
 /// How the server behaves.
@@ -31,6 +31,14 @@ pub(crate) enum Manners {
     Refusing,
     /// Every 100th key is found missing.
     Forgetful,
+    /// Every 10th delete is answered and not done.
+    Undead,
+    /// Every 100th increment is answered and not done.
+    Miscounting,
+    /// Every cas is stored, whatever has happened since.
+    Overwriting,
+    /// Every 10th append or prepend is answered and not done.
+    Dropping,
     /// Ends all connections after 2000 requests, and accepts no more.
     Dying,
     /// Says nothing any more after 2000 requests.
@@ -63,9 +71,12 @@ struct Shared {
 }
 
 /// What was stored under a key.
+#[derive(Default)]
 struct Values {
     first: Vec<u8>,
     latest: Vec<u8>,
+    cas_id: u64,
+    deleted: bool,
 }
 
 /// Serves on a free port of this process until the process ends.
@@ -143,29 +154,78 @@ fn answer(reader: &mut BufReader<&TcpStream>, answers: &mut Vec<u8>, shared: &Sh
         _ => {}
     }
     match words[..] {
-        ["get", ref keys @ ..] => get(keys, served, answers, shared),
-        ["set", key, _flags, _exptime, bytes] => {
+        ["get" | "gets", ref keys @ ..] => get(keys, words[0] == "gets", served, answers, shared),
+        ["set" | "add" | "cas" | "append" | "prepend", key, _flags, exptime, bytes, ref cas_id @ ..] => {
+            assert!(exptime.parse::<u32>().is_ok() && cas_id.len() == usize::from(words[0] == "cas"), "{line:?}");
             let mut value = vec![0; bytes.parse::<usize>().expect("a length") + 2];
             reader.read_exact(&mut value)?;
             assert!(value.ends_with(b"\r\n"), "the data ends in CR LF");
             value.truncate(value.len() - 2);
-            if shared.manners == Manners::Refusing && served.is_multiple_of(ODD_ONE) {
-                answers.extend_from_slice(b"SERVER_ERROR out of memory storing object\r\n");
+            let cas_id = cas_id.first().map(|id| id.parse().expect("a number"));
+            let odd = served.is_multiple_of(ODD_ONE);
+            answers.extend_from_slice(if shared.manners == Manners::Refusing && odd {
+                b"SERVER_ERROR out of memory storing object\r\n"
             } else {
-                let mut items = shared.items.lock().expect("no poison");
-                let entry =
-                    items.entry(key.into()).or_insert_with(|| Values { first: value.clone(), latest: Vec::new() });
-                entry.latest = value;
-                answers.extend_from_slice(b"STORED\r\n");
-            }
+                store(words[0], key, value, cas_id, served, shared)
+            });
         }
+        ["delete", key] => answers.extend_from_slice(match living(&mut lock(shared), key) {
+            Some(_) if shared.manners == Manners::Undead && served.is_multiple_of(ODD_ONE / 10) => b"DELETED\r\n",
+            Some(item) => {
+                item.deleted = true;
+                b"DELETED\r\n"
+            }
+            None => b"NOT_FOUND\r\n",
+        }),
+        ["touch", key, exptime] => {
+            assert!(exptime.parse::<u32>().is_ok(), "{line:?}");
+            let found = living(&mut lock(shared), key).is_some();
+            answers.extend_from_slice(if found { b"TOUCHED\r\n" } else { b"NOT_FOUND\r\n" });
+        }
+        ["incr", key, "1"] => match living(&mut lock(shared), key) {
+            Some(item) => {
+                let lost = shared.manners == Manners::Miscounting && served.is_multiple_of(ODD_ONE);
+                let text = std::str::from_utf8(&item.latest).expect("a number");
+                let count = text.parse::<u64>().expect("a number") + u64::from(!lost);
+                item.latest = count.to_string().into_bytes();
+                answers.extend_from_slice(format!("{count}\r\n").as_bytes());
+            }
+            None => answers.extend_from_slice(b"NOT_FOUND\r\n"),
+        },
         _ => answers.extend_from_slice(b"ERROR\r\n"),
     }
     Ok(true)
 }
 
-fn get(keys: &[&str], served: u64, answers: &mut Vec<u8>, shared: &Shared) {
-    let items = shared.items.lock().expect("no poison");
+fn lock(shared: &Shared) -> MutexGuard<'_, HashMap<Vec<u8>, Values>> {
+    shared.items.lock().expect("no poison")
+}
+
+fn living<'a>(items: &'a mut HashMap<Vec<u8>, Values>, key: &str) -> Option<&'a mut Values> {
+    items.get_mut(key.as_bytes()).filter(|item| !item.deleted)
+}
+
+fn store(word: &str, key: &str, value: Vec<u8>, cas_id: Option<u64>, served: u64, shared: &Shared) -> &'static [u8] {
+    let mut items = lock(shared);
+    let drops = shared.manners == Manners::Dropping && served.is_multiple_of(ODD_ONE / 10);
+    let value = match (word, living(&mut items, key)) {
+        ("append" | "prepend", Some(_)) if drops => return b"STORED\r\n",
+        ("append", Some(item)) => [&item.latest[..], &value].concat(),
+        ("prepend", Some(item)) => [&value[..], &item.latest].concat(),
+        ("add", Some(_)) | ("append" | "prepend", None) => return b"NOT_STORED\r\n",
+        ("cas", None) => return b"NOT_FOUND\r\n",
+        ("cas", Some(item)) if cas_id != Some(item.cas_id) && shared.manners != Manners::Overwriting => {
+            return b"EXISTS\r\n";
+        }
+        _ => value,
+    };
+    let item = items.entry(key.into()).or_insert_with(|| Values { first: value.clone(), ..Values::default() });
+    (item.latest, item.cas_id, item.deleted) = (value, served, false);
+    b"STORED\r\n"
+}
+
+fn get(keys: &[&str], with_cas_id: bool, served: u64, answers: &mut Vec<u8>, shared: &Shared) {
+    let items = lock(shared);
     let odd_request = served.is_multiple_of(ODD_ONE);
     if shared.manners == Manners::Nonsense && odd_request {
         answers.extend_from_slice(b"WHATEVER you say\r\n");
@@ -173,7 +233,7 @@ fn get(keys: &[&str], served: u64, answers: &mut Vec<u8>, shared: &Shared) {
     }
     for key in keys {
         let odd = shared.keys.fetch_add(1, Ordering::Relaxed).is_multiple_of(ODD_ONE);
-        let Some(Values { first, latest }) = items.get(key.as_bytes()) else {
+        let Some(Values { first, latest, cas_id, deleted: false }) = items.get(key.as_bytes()) else {
             continue;
         };
         let mut value = latest.clone();
@@ -190,7 +250,8 @@ fn get(keys: &[&str], served: u64, answers: &mut Vec<u8>, shared: &Shared) {
             Manners::Forgetful if odd => continue,
             _ => {}
         }
-        answers.extend_from_slice(format!("VALUE {name} 0 {}\r\n", value.len()).as_bytes());
+        let cas_id = if with_cas_id { format!(" {cas_id}") } else { String::new() };
+        answers.extend_from_slice(format!("VALUE {name} 0 {}{cas_id}\r\n", value.len()).as_bytes());
         answers.extend_from_slice(&value);
         answers.extend_from_slice(b"\r\n");
     }

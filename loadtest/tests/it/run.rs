@@ -38,6 +38,46 @@ fn an_honest_server_passes_with_every_shape_of_load() {
     check(Manners::Honest, "--ratio 1:0", 0, &["100.00 %", "p99.9"]);
 }
 
+const EVERYTHING: &str = "get=20,gets=5,set=5,add=2,cas=5,delete=2,incr=5,touch=2,append=5,prepend=5";
+
+#[test]
+fn an_honest_server_passes_with_every_operation() {
+    for shape in [
+        "--keys 100",
+        "--keys 20 --depth 16 --threads 2",
+        "--keys 100 --multiget 5 --look-aside --ttl 1h:3,0:1",
+        "--keys 100 --no-fill --look-aside",
+        "--keys 100 --rate 5k --depth 4",
+        "--keys 100 --value-size 2k --depth 8",
+        "--keys 100 --value-size 10",
+        "--keys 100 --churn 7 --depth 3",
+        "--keys 100 --churn 1 --rate 2k",
+    ] {
+        check(Manners::Honest, &format!("--mix {EVERYTHING} {shape}"), 0, &["errors      none", "prepend", "not met"]);
+    }
+    check(Manners::Honest, "--churn 10", 0, &["opening connections anew", "connect"]);
+}
+
+#[test]
+fn wrong_effects_of_every_operation_are_found() {
+    for (manners, kind) in [
+        (Manners::Undead, "values that had been deleted"),
+        (Manners::Miscounting, "wrong counts"),
+        (Manners::Overwriting, "updates lost to a cas"),
+        (Manners::Dropping, "stale values"),
+    ] {
+        for options in ["--keys 30", "--keys 30 --depth 8 --threads 2"] {
+            check(manners, &format!("--mix {EVERYTHING} {options}"), 1, &[kind, "WRONG ANSWERS"]);
+        }
+    }
+}
+
+#[test]
+fn a_look_aside_client_sets_what_it_misses() {
+    let json = json(Manners::Honest, "aside", "--no-fill --look-aside --ratio 1:0 --keys 50 --connections 1");
+    assert_eq!((&json["load"]["misses"], &json["load"]["sets"]), (&50.into(), &50.into()), "{json}");
+}
+
 #[test]
 fn misses_are_counted_and_are_no_errors() {
     for options in ["--multiget 10", "--depth 8", "--ratio 1:0 --multiget 100"] {
