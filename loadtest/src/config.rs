@@ -265,6 +265,8 @@ mod tests {
             ("--value-size 2g", "value-size"),
             ("-z=-1", "zipf"),
             ("-z NaN", "zipf"),
+            ("-p zipf", "zipf:EXPONENT"),
+            ("--value-size frob:1", "lognormal"),
             ("--duration 0s", "time span"),
             ("--server nowhere", "HOST:PORT"),
             ("--nonsense", "--nonsense"),

@@ -3,6 +3,7 @@
 //! The generator thinks of keys as numbers `0..count`. Here they get names: either made from the number, all of one
 //! length, or listed (a trace brings its own).
 
+use crate::sizes::DrawnSizes;
 use std::fmt;
 
 /// The longest key that the protocol allows.
@@ -34,6 +35,11 @@ pub enum KeyNames {
         /// Length of every name.
         key_bytes: usize,
     },
+    /// The same, with a length for each number.
+    Drawn {
+        /// The lengths, none of them too short for the largest number.
+        key_bytes: DrawnSizes,
+    },
     /// Name `i` belongs to key `i`.
     Listed(Vec<Box<[u8]>>),
 }
@@ -44,7 +50,7 @@ impl KeyNames {
     /// # Errors
     /// When the largest number does not fit, or the protocol has no room for such a key.
     pub fn numbered(key_bytes: usize, count: u64) -> Result<Self, KeySizeError> {
-        let shortest = 1 + decimal_digits(count.saturating_sub(1));
+        let shortest = Self::shortest(count);
         if (shortest..=KEY_BYTES_MAX).contains(&key_bytes) {
             Ok(Self::Numbered { key_bytes })
         } else {
@@ -52,23 +58,17 @@ impl KeyNames {
         }
     }
 
+    /// Length of the shortest names that tell keys `0..count` apart.
+    pub fn shortest(count: u64) -> usize {
+        1 + decimal_digits(count.saturating_sub(1))
+    }
+
     /// Appends the name of `key`.
     #[inline]
     pub fn write(&self, key: u64, out: &mut Vec<u8>) {
         match self {
-            Self::Numbered { key_bytes } => {
-                out.extend_from_slice(&TEMPLATE[..*key_bytes]);
-                let mut at = out.len();
-                let mut rest = key;
-                while rest >= 10 {
-                    at -= 2;
-                    out[at..at + 2].copy_from_slice(&PAIRS[(rest % 100) as usize]);
-                    rest /= 100;
-                }
-                if rest > 0 {
-                    out[at - 1] = b'0' + rest as u8;
-                }
-            }
+            Self::Numbered { key_bytes } => write_numbered(key, *key_bytes, out),
+            Self::Drawn { key_bytes } => write_numbered(key, key_bytes.of(key), out),
             Self::Listed(names) => out.extend_from_slice(&names[key as usize]),
         }
     }
@@ -77,8 +77,24 @@ impl KeyNames {
     pub fn key_bytes(&self, key: u64) -> usize {
         match self {
             Self::Numbered { key_bytes } => *key_bytes,
+            Self::Drawn { key_bytes } => key_bytes.of(key),
             Self::Listed(names) => names[key as usize].len(),
         }
+    }
+}
+
+#[inline]
+fn write_numbered(key: u64, key_bytes: usize, out: &mut Vec<u8>) {
+    out.extend_from_slice(&TEMPLATE[..key_bytes]);
+    let mut at = out.len();
+    let mut rest = key;
+    while rest >= 10 {
+        at -= 2;
+        out[at..at + 2].copy_from_slice(&PAIRS[(rest % 100) as usize]);
+        rest /= 100;
+    }
+    if rest > 0 {
+        out[at - 1] = b'0' + rest as u8;
     }
 }
 

@@ -4,7 +4,7 @@
 //! measures what a request costs each of them, `replay` measures hit ratios on recorded requests. Every value that is read is checked to be one that was written to its key.
 //!
 //! Making requests, sending them and counting are kept apart. In reading order:
-//! - what to ask: [`space`] and [`keys`] (names), [`value`] (values that prove their origin), [`popularity`] and [`workload`]
+//! - what to ask: [`space`] and [`keys`] (names), [`value`] (values that prove their origin), [`sizes`], [`popularity`] and [`workload`]
 //!   (the sequence)
 //! - when to ask: [`schedule`] (open loop only)
 //! - how to ask: [`target`], [`client`] (the wire, pure functions), `connection`, `poller`, `worker` (the loop of one thread),
@@ -48,6 +48,7 @@ pub mod replay;
 pub mod report;
 pub mod run;
 pub mod schedule;
+pub mod sizes;
 pub mod space;
 pub mod spec;
 pub mod spread;

@@ -3,11 +3,12 @@
 use crate::error::Error;
 use crate::fleet::{Books, Shape};
 use crate::judge::ELEMENT_BYTES_MIN;
-use crate::keys::KeyNames;
-use crate::popularity::Popularity;
+use crate::keys::{KEY_BYTES_MAX, KeyNames};
+use crate::popularity::{Popularity, Skew};
+use crate::sizes::Sizes;
 use crate::space::Space;
 use crate::spec::Weights;
-use crate::units::{parse_bytes, parse_count, parse_duration};
+use crate::units::{parse_count, parse_duration};
 use crate::workload::{Items, Mix, Ttls, ValueSizes};
 use clap::Args;
 use std::sync::Arc;
@@ -23,6 +24,9 @@ const DEPTH_MAX: usize = 10_000;
 const MULTIGET_MAX: usize = 10_000;
 /// Largest value.
 const VALUE_BYTES_MAX: usize = 1 << 30;
+/// Keep the lengths of keys and of values independent.
+const KEY_SALT: u64 = 0x6b65_7973;
+const VALUE_SALT: u64 = 0x7661_6c75_6573;
 /// Elements that make a list as long as an item's value, about half of the most that a list has.
 const LIST_ELEMENTS: usize = 16;
 
@@ -59,15 +63,19 @@ pub struct LoadArgs {
     /// Number of different keys
     #[arg(short, long, value_parser = parse_count, default_value = "1m")]
     pub keys: u64,
-    /// Length of the keys
-    #[arg(long, value_name = "BYTES", value_parser = parse_bytes, default_value = "16")]
-    pub key_size: usize,
-    /// Length of the values
-    #[arg(long, value_name = "BYTES", value_parser = parse_bytes, default_value = "32")]
-    pub value_size: usize,
-    /// Exponent of the keys' popularity (Zipf); 0 asks for all keys alike
-    #[arg(short, long, value_name = "EXPONENT", default_value_t = 0.0)]
-    pub zipf: f64,
+    /// Length of the keys, or how it is distributed: see --value-size
+    #[arg(long, value_name = "SIZES", value_parser = Sizes::parse, default_value = "16")]
+    pub key_size: Sizes,
+    /// Length of the values, or how it is distributed: BYTES, uniform:MIN:MAX, lognormal:MEDIAN:SIGMA,
+    /// pareto:LOCATION:SCALE:SHAPE, gev:LOCATION:SCALE:SHAPE or table:BYTES=WEIGHT,..., each with @MIN..MAX to cut it
+    #[arg(long, value_name = "SIZES", value_parser = Sizes::parse, default_value = "32")]
+    pub value_size: Sizes,
+    /// Exponent of the keys' popularity: short for --popularity zipf:EXPONENT; 0 asks for all keys alike
+    #[arg(short, long, value_name = "EXPONENT", conflicts_with = "popularity")]
+    pub zipf: Option<f64>,
+    /// Which keys are asked for: uniform, zipf:EXPONENT, hot:KEY-SHARE:REQUEST-SHARE, or latest:EXPONENT
+    #[arg(short, long, value_name = "SKEW", value_parser = Skew::parse, default_value = "uniform")]
+    pub popularity: Skew,
     /// Where the random choices begin: the same seed makes the same requests
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
@@ -133,13 +141,14 @@ impl LoadArgs {
         }
         within("churn", self.churn.unwrap_or(1), 1, u64::MAX)?;
         within("depth", self.depth, 1, DEPTH_MAX)?;
+        let items = self.items()?;
         Ok(Load {
             shape: Shape { threads: self.threads, connections: self.connections },
             requests_per_connection: self.churn.unwrap_or(u64::MAX),
-            items: self.items()?,
+            element_bytes: (items.value_bytes.mean() as usize / LIST_ELEMENTS).max(ELEMENT_BYTES_MIN),
+            items: Arc::new(items),
             keys: self.keys,
             mix: self.make_mix()?,
-            element_bytes: (self.value_size / LIST_ELEMENTS).max(ELEMENT_BYTES_MIN),
             depth: self.depth,
             patience: self.timeout,
             seed: self.seed,
@@ -147,11 +156,23 @@ impl LoadArgs {
         })
     }
 
-    fn items(&self) -> Result<Arc<Items>, Error> {
+    fn items(&self) -> Result<Items, Error> {
         within("keys", self.keys, 1, u64::from(u32::MAX))?;
-        within("value-size", self.value_size, 0, VALUE_BYTES_MAX)?;
-        let names = KeyNames::numbered(self.key_size, self.keys).map_err(|error| Error::Usage(error.to_string()))?;
-        Ok(Arc::new(Items { names, value_bytes: ValueSizes::Fixed(self.value_size) }))
+        let names = match self.key_size.fixed() {
+            Some(bytes) => KeyNames::numbered(bytes, self.keys).map_err(|error| Error::Usage(error.to_string()))?,
+            None => {
+                let shortest = KeyNames::shortest(self.keys);
+                KeyNames::Drawn { key_bytes: self.key_size.drawn(shortest, KEY_BYTES_MAX, KEY_SALT) }
+            }
+        };
+        let value_bytes = match self.value_size.fixed() {
+            Some(bytes) => {
+                within("value-size", bytes, 0, VALUE_BYTES_MAX)?;
+                ValueSizes::Fixed(bytes)
+            }
+            None => ValueSizes::Drawn(self.value_size.drawn(0, VALUE_BYTES_MAX, VALUE_SALT)),
+        };
+        Ok(Items { names, value_bytes })
     }
 
     fn weights(&self) -> Weights {
@@ -161,26 +182,34 @@ impl LoadArgs {
 
     fn make_mix(&self) -> Result<Arc<Mix>, Error> {
         within("multiget", self.multiget, 1, MULTIGET_MAX)?;
-        if !(0.0..=10.0).contains(&self.zipf) {
+        if self.zipf.is_some_and(|exponent| !(0.0..=10.0).contains(&exponent)) {
             return usage("--zipf: an exponent lies between 0 and 10".into());
         }
         Ok(Arc::new(Mix {
             weights: self.weights().0,
             multiget_keys: self.multiget,
-            popularity: Popularity::new(self.keys, self.zipf),
+            popularity: Popularity::of(self.keys, &self.skew()),
             ttls: self.ttl.clone().unwrap_or_default(),
             look_aside: self.look_aside,
         }))
     }
 
+    fn skew(&self) -> Skew {
+        match self.zipf {
+            Some(0.0) => Skew::Uniform,
+            Some(exponent) => Skew::Zipf(exponent),
+            None => self.popularity.clone(),
+        }
+    }
+
     /// The requests in words.
     fn describe(&self) -> String {
-        let popularity = if self.zipf == 0.0 { "uniform".into() } else { format!("Zipf {}", self.zipf) };
         let mut text = format!(
-            "{}, {} keys per get, {} requests at a time, {popularity} over {} keys of {} B with values of {} B",
+            "{}, {} keys per get, {} requests at a time, {} over {} keys of {} with values of {}",
             self.weights().describe(),
             self.multiget,
             self.depth,
+            self.skew(),
             self.keys,
             self.key_size,
             self.value_size

@@ -76,7 +76,7 @@ impl Trace {
     pub fn key_count(&self) -> usize {
         match &self.items.names {
             KeyNames::Listed(names) => names.len(),
-            KeyNames::Numbered { .. } => 0,
+            KeyNames::Numbered { .. } | KeyNames::Drawn { .. } => 0,
         }
     }
 }

@@ -6,6 +6,7 @@
 use crate::keys::KeyNames;
 use crate::popularity::Popularity;
 use crate::record::Class;
+use crate::sizes::DrawnSizes;
 use crate::space::{self, Space};
 use fastrand::Rng;
 use std::collections::VecDeque;
@@ -42,16 +43,30 @@ impl Items {
 pub enum ValueSizes {
     /// All values alike.
     Fixed(usize),
-    /// Each key has its own.
+    /// Each key has its own, drawn from a distribution.
+    Drawn(DrawnSizes),
+    /// Each key has its own, listed.
     PerKey(Vec<u32>),
 }
 
 impl ValueSizes {
+    /// The mean length, over all keys.
+    pub fn mean(&self) -> f64 {
+        match self {
+            Self::Fixed(value_bytes) => *value_bytes as f64,
+            Self::Drawn(value_bytes) => value_bytes.mean(),
+            Self::PerKey(value_bytes) => {
+                value_bytes.iter().map(|bytes| f64::from(*bytes)).sum::<f64>() / value_bytes.len().max(1) as f64
+            }
+        }
+    }
+
     /// Length of the value of key number `key`.
     #[inline]
     pub fn of(&self, key: u64) -> usize {
         match self {
             Self::Fixed(value_bytes) => *value_bytes,
+            Self::Drawn(value_bytes) => value_bytes.of(key),
             Self::PerKey(value_bytes) => value_bytes[key as usize] as usize,
         }
     }
@@ -262,7 +277,11 @@ impl Source for Draws {
         if !matches!(draft.class, Class::Get | Class::Gets | Class::Delete | Class::Incr) {
             draft.ttl_s = mix.ttls.draw(rng);
         }
-        draft.keys.extend((0..keys).map(|_| space.key(mix.popularity.draw(rng))));
+        if matches!(draft.class, Class::Set | Class::Add) {
+            draft.keys.push(space.key(mix.popularity.draw_written(rng)));
+        } else {
+            draft.keys.extend((0..keys).map(|_| space.key(mix.popularity.draw(rng))));
+        }
         true
     }
 

@@ -30,6 +30,8 @@ fn an_honest_server_passes_with_every_shape_of_load() {
         "--value-size 0",
         "--value-size 7 --ratio 1:1",
         "--value-size 100k --keys 20 --key-size 10 --ratio 1:1 --depth 4",
+        "--key-size uniform:10:60 --value-size lognormal:200:2@0..50k --popularity hot:0.1:0.9 --ratio 1:1 --depth 4",
+        "--key-size gev:30:8:0.08 --value-size table:1=1,8=1,100=3 --popularity latest:0.99 --ratio 4:1 --threads 2",
         "--value-size 2m --keys 3 --ratio 1:1 --connections 2",
     ];
     for shape in shapes {
