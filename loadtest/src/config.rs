@@ -38,6 +38,8 @@ pub enum Command {
     /// Replay recorded requests look-aside (get; on a miss set) and report the hit ratio, on one server or on two
     #[command(args_override_self = true)]
     Replay(ReplayArgs),
+    /// List the published workloads that --preset knows, with their parameters and sources
+    Presets,
 }
 
 /// Options of `run`.
@@ -226,7 +228,7 @@ mod tests {
         let words = ["memkv-loadtest", "run", "--server", "127.0.0.1:1"].into_iter().chain(options.split_whitespace());
         match Cli::try_parse_from(words).map_err(|error| error.to_string())?.command {
             Command::Run(args) => args.plan().map_err(|error| error.to_string()),
-            Command::Compare(_) | Command::Replay(_) => Err("not a run".into()),
+            Command::Compare(_) | Command::Replay(_) | Command::Presets => Err("not a run".into()),
         }
     }
 
@@ -243,6 +245,16 @@ mod tests {
         assert_eq!((load.shape.connections, load.shape.threads, load.depth, load.keys), (7, 2, 16, 10_000));
         assert_eq!((load.mix.weight(Class::Get), load.mix.weight(Class::Set), load.mix.multiget_keys), (1.0, 3.0, 5));
         assert_eq!((load.items.names.key_bytes(0), load.items.value_bytes.of(0)), (20, 4096));
+    }
+
+    #[test]
+    fn options_change_a_preset() {
+        let load = check("--preset twitter-14 --keys 10k").unwrap().load;
+        assert_eq!((load.keys, load.items.names.key_bytes(7), load.items.value_bytes.of(7)), (10_000, 96, 414));
+        assert_eq!((load.mix.weight(Class::Delete), load.mix.ttls.describe()), (0.22, "1 d".into()));
+        let load = check("--preset twitter-29 --ratio 1:1 --value-size 5 --ttl 0 --zipf 0").unwrap().load;
+        assert_eq!((load.mix.weight(Class::Set), load.items.value_bytes.of(7)), (1.0, 5));
+        assert!(load.mix.look_aside && load.description.contains("synthetic"), "{}", load.description);
     }
 
     #[test]
@@ -265,6 +277,7 @@ mod tests {
             ("--value-size 2g", "value-size"),
             ("-z=-1", "zipf"),
             ("-z NaN", "zipf"),
+            ("--preset nobody", "presets"),
             ("-p zipf", "zipf:EXPONENT"),
             ("--value-size frob:1", "lognormal"),
             ("--duration 0s", "time span"),

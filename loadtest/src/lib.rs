@@ -10,7 +10,7 @@
 //! - how to ask: [`target`], [`client`] (the wire, pure functions), `connection`, `poller`, `worker` (the loop of one thread),
 //!   [`fleet`] (threads × connections)
 //! - what came back: [`judge`] and [`counter`] (right or wrong), [`record`] (counters and latencies), [`spread`] (medians)
-//! - the commands: [`config`] with [`load`] and [`spec`], [`run`], [`compare`] with [`process`] and [`cpu`], [`replay`] with [`trace`], [`report`]
+//! - the commands: [`config`] with [`load`], [`preset`] and [`spec`], [`run`], [`compare`] with [`process`] and [`cpu`], [`replay`] with [`trace`], [`report`]
 //!
 //! Needs Linux: epoll, and `/proc` for the servers' CPU time. There is no unsafe code in this crate.
 //!
@@ -41,6 +41,7 @@ pub mod keys;
 pub mod load;
 mod poller;
 pub mod popularity;
+pub mod preset;
 pub mod process;
 pub mod progress;
 pub mod record;

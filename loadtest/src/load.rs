@@ -5,6 +5,7 @@ use crate::fleet::{Books, Shape};
 use crate::judge::ELEMENT_BYTES_MIN;
 use crate::keys::{KEY_BYTES_MAX, KeyNames};
 use crate::popularity::{Popularity, Skew};
+use crate::preset::Preset;
 use crate::sizes::Sizes;
 use crate::space::Space;
 use crate::spec::Weights;
@@ -24,6 +25,12 @@ const DEPTH_MAX: usize = 10_000;
 const MULTIGET_MAX: usize = 10_000;
 /// Largest value.
 const VALUE_BYTES_MAX: usize = 1 << 30;
+/// Number of keys, unless something else is asked for.
+const KEYS: u64 = 1_000_000;
+/// Length of the keys, unless something else is asked for.
+const KEY_BYTES: usize = 16;
+/// Length of the values, unless something else is asked for.
+const VALUE_BYTES: usize = 32;
 /// Keep the lengths of keys and of values independent.
 const KEY_SALT: u64 = 0x6b65_7973;
 const VALUE_SALT: u64 = 0x7661_6c75_6573;
@@ -45,9 +52,12 @@ pub struct LoadArgs {
     /// Requests after which a connection is closed and opened anew [default: never]
     #[arg(long, value_name = "REQUESTS", value_parser = parse_count)]
     pub churn: Option<u64>,
-    /// Proportion of gets to sets
-    #[arg(short, long, value_name = "GET:SET", value_parser = parse_ratio, default_value = "30:1")]
-    pub ratio: (u64, u64),
+    /// A published workload by name: see the command `presets`; options that are given change it
+    #[arg(long, value_name = "NAME", value_parser = Preset::named)]
+    pub preset: Option<&'static Preset>,
+    /// Proportion of gets to sets [default: 30:1]
+    #[arg(short, long, value_name = "GET:SET", value_parser = parse_ratio)]
+    pub ratio: Option<(u64, u64)>,
     /// Weights of all operations, instead of --ratio: get, gets, set, add, cas, delete, incr, touch, append, prepend
     #[arg(short, long, value_name = "OPERATION=WEIGHT,...", value_parser = Weights::parse, conflicts_with = "ratio")]
     pub mix: Option<Weights>,
@@ -60,28 +70,41 @@ pub struct LoadArgs {
     /// Keys that one get asks for
     #[arg(long, value_name = "KEYS", default_value_t = 1)]
     pub multiget: usize,
-    /// Number of different keys
-    #[arg(short, long, value_parser = parse_count, default_value = "1m")]
-    pub keys: u64,
-    /// Length of the keys, or how it is distributed: see --value-size
-    #[arg(long, value_name = "SIZES", value_parser = Sizes::parse, default_value = "16")]
-    pub key_size: Sizes,
+    /// Number of different keys [default: 1m]
+    #[arg(short, long, value_parser = parse_count)]
+    pub keys: Option<u64>,
+    /// Length of the keys, or how it is distributed: see --value-size [default: 16]
+    #[arg(long, value_name = "SIZES", value_parser = Sizes::parse)]
+    pub key_size: Option<Sizes>,
     /// Length of the values, or how it is distributed: BYTES, uniform:MIN:MAX, lognormal:MEDIAN:SIGMA,
-    /// pareto:LOCATION:SCALE:SHAPE, gev:LOCATION:SCALE:SHAPE or table:BYTES=WEIGHT,..., each with @MIN..MAX to cut it
-    #[arg(long, value_name = "SIZES", value_parser = Sizes::parse, default_value = "32")]
-    pub value_size: Sizes,
+    /// pareto:LOCATION:SCALE:SHAPE, gev:LOCATION:SCALE:SHAPE, table:BYTES=WEIGHT,..., table:BYTES=PROBABILITY,...+OTHER or
+    /// curve:SHARE=BYTES,..., each with @MIN..MAX to cut it [default: 32]
+    #[arg(long, value_name = "SIZES", value_parser = Sizes::parse)]
+    pub value_size: Option<Sizes>,
     /// Exponent of the keys' popularity: short for --popularity zipf:EXPONENT; 0 asks for all keys alike
     #[arg(short, long, value_name = "EXPONENT", conflicts_with = "popularity")]
     pub zipf: Option<f64>,
-    /// Which keys are asked for: uniform, zipf:EXPONENT, hot:KEY-SHARE:REQUEST-SHARE, or latest:EXPONENT
-    #[arg(short, long, value_name = "SKEW", value_parser = Skew::parse, default_value = "uniform")]
-    pub popularity: Skew,
+    /// Which keys are asked for: uniform, zipf:EXPONENT, hot:KEY-SHARE:REQUEST-SHARE, latest:EXPONENT or
+    /// curve:KEYS=SHARE,... [default: uniform]
+    #[arg(short, long, value_name = "SKEW", value_parser = Skew::parse)]
+    pub popularity: Option<Skew>,
     /// Where the random choices begin: the same seed makes the same requests
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
     /// How long the server may say nothing while requests are in flight
     #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "10s")]
     pub timeout: Duration,
+}
+
+/// The requests with every choice made, by the options, else by the preset, else by default.
+struct Choices {
+    weights: Weights,
+    keys: u64,
+    key_size: Sizes,
+    value_size: Sizes,
+    skew: Skew,
+    ttls: Ttls,
+    look_aside: bool,
 }
 
 /// Checked requests.
@@ -141,21 +164,95 @@ impl LoadArgs {
         }
         within("churn", self.churn.unwrap_or(1), 1, u64::MAX)?;
         within("depth", self.depth, 1, DEPTH_MAX)?;
-        let items = self.items()?;
+        let choices = self.choices()?;
+        let items = choices.items()?;
         Ok(Load {
             shape: Shape { threads: self.threads, connections: self.connections },
             requests_per_connection: self.churn.unwrap_or(u64::MAX),
             element_bytes: (items.value_bytes.mean() as usize / LIST_ELEMENTS).max(ELEMENT_BYTES_MIN),
             items: Arc::new(items),
-            keys: self.keys,
-            mix: self.make_mix()?,
+            keys: choices.keys,
+            mix: self.make_mix(&choices)?,
             depth: self.depth,
             patience: self.timeout,
             seed: self.seed,
-            description: self.describe(),
+            description: self.describe(&choices),
         })
     }
 
+    fn choices(&self) -> Result<Choices, Error> {
+        if self.zipf.is_some_and(|exponent| !(0.0..=10.0).contains(&exponent)) {
+            return usage("--zipf: an exponent lies between 0 and 10".into());
+        }
+        // Presets are tested to be readable.
+        fn preset<T>(read: Result<T, String>) -> T {
+            read.unwrap_or_else(|error| unreachable!("a preset: {error}"))
+        }
+        let given = self.mix.or_else(|| self.ratio.map(|(gets, sets)| Weights::get_set(gets as f64, sets as f64)));
+        let skew = match self.zipf {
+            Some(0.0) => Some(Skew::Uniform),
+            Some(exponent) => Some(Skew::Zipf(exponent)),
+            None => self.popularity.clone(),
+        };
+        let sizes = |given: &Option<Sizes>, of: fn(&Preset) -> &str, default| {
+            let from_preset = || self.preset.map(|chosen| preset(Sizes::parse(of(chosen))));
+            given.clone().or_else(from_preset).unwrap_or(Sizes::Fixed(default))
+        };
+        Ok(Choices {
+            weights: given
+                .or_else(|| self.preset.map(|chosen| preset(Weights::parse(chosen.mix))))
+                .unwrap_or(Weights::get_set(30.0, 1.0)),
+            keys: self.keys.or(self.preset.map(|chosen| chosen.keys)).unwrap_or(KEYS),
+            key_size: sizes(&self.key_size, |preset| preset.key_size, KEY_BYTES),
+            value_size: sizes(&self.value_size, |preset| preset.value_size, VALUE_BYTES),
+            skew: skew
+                .or_else(|| self.preset.map(|chosen| preset(Skew::parse(chosen.popularity))))
+                .unwrap_or(Skew::Uniform),
+            ttls: (self.ttl.clone())
+                .or_else(|| self.preset.map(|chosen| preset(Ttls::parse(chosen.ttl))))
+                .unwrap_or_default(),
+            look_aside: self.look_aside || self.preset.is_some_and(|preset| preset.look_aside),
+        })
+    }
+
+    fn make_mix(&self, choices: &Choices) -> Result<Arc<Mix>, Error> {
+        within("multiget", self.multiget, 1, MULTIGET_MAX)?;
+        Ok(Arc::new(Mix {
+            weights: choices.weights.0,
+            multiget_keys: self.multiget,
+            popularity: Popularity::of(choices.keys, &choices.skew),
+            ttls: choices.ttls.clone(),
+            look_aside: choices.look_aside,
+        }))
+    }
+
+    /// The requests in words.
+    fn describe(&self, choices: &Choices) -> String {
+        let Choices { weights, keys, key_size, value_size, skew, ttls, look_aside } = choices;
+        let mut text = String::new();
+        if let Some(preset) = self.preset {
+            text += &format!("{} ({}; synthetic): ", preset.name, preset.source);
+        }
+        text += &format!(
+            "{}, {} keys per get, {} requests at a time, {skew} over {keys} keys of {key_size} with values of {value_size}",
+            weights.describe(),
+            self.multiget,
+            self.depth,
+        );
+        if ttls.0.iter().any(|(_, seconds)| *seconds > 0) {
+            text += &format!(" that live {}", ttls.describe());
+        }
+        if *look_aside {
+            text += ", look-aside";
+        }
+        if let Some(churn) = self.churn {
+            text += &format!(", a new connection after {churn} requests");
+        }
+        text
+    }
+}
+
+impl Choices {
     fn items(&self) -> Result<Items, Error> {
         within("keys", self.keys, 1, u64::from(u32::MAX))?;
         let names = match self.key_size.fixed() {
@@ -173,57 +270,6 @@ impl LoadArgs {
             None => ValueSizes::Drawn(self.value_size.drawn(0, VALUE_BYTES_MAX, VALUE_SALT)),
         };
         Ok(Items { names, value_bytes })
-    }
-
-    fn weights(&self) -> Weights {
-        let (gets, sets) = self.ratio;
-        self.mix.unwrap_or_else(|| Weights::get_set(gets as f64, sets as f64))
-    }
-
-    fn make_mix(&self) -> Result<Arc<Mix>, Error> {
-        within("multiget", self.multiget, 1, MULTIGET_MAX)?;
-        if self.zipf.is_some_and(|exponent| !(0.0..=10.0).contains(&exponent)) {
-            return usage("--zipf: an exponent lies between 0 and 10".into());
-        }
-        Ok(Arc::new(Mix {
-            weights: self.weights().0,
-            multiget_keys: self.multiget,
-            popularity: Popularity::of(self.keys, &self.skew()),
-            ttls: self.ttl.clone().unwrap_or_default(),
-            look_aside: self.look_aside,
-        }))
-    }
-
-    fn skew(&self) -> Skew {
-        match self.zipf {
-            Some(0.0) => Skew::Uniform,
-            Some(exponent) => Skew::Zipf(exponent),
-            None => self.popularity.clone(),
-        }
-    }
-
-    /// The requests in words.
-    fn describe(&self) -> String {
-        let mut text = format!(
-            "{}, {} keys per get, {} requests at a time, {} over {} keys of {} with values of {}",
-            self.weights().describe(),
-            self.multiget,
-            self.depth,
-            self.skew(),
-            self.keys,
-            self.key_size,
-            self.value_size
-        );
-        if let Some(ttls) = &self.ttl {
-            text += &format!(" that live {}", ttls.describe());
-        }
-        if self.look_aside {
-            text += ", look-aside";
-        }
-        if let Some(churn) = self.churn {
-            text += &format!(", a new connection after {churn} requests");
-        }
-        text
     }
 }
 

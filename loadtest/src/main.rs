@@ -4,7 +4,7 @@ use clap::Parser as _;
 use clap::error::ErrorKind;
 use memkv_loadtest::config::{Cli, Command, CompareArgs, ReplayArgs, RunArgs};
 use memkv_loadtest::error::{EXIT_OK, EXIT_USAGE, Error};
-use memkv_loadtest::{compare, replay, report, run};
+use memkv_loadtest::{compare, preset, replay, report, run};
 use signal_hook::consts::TERM_SIGNALS;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -24,6 +24,10 @@ fn main() -> ExitCode {
         Command::Run(args) => run_command(args, &stop),
         Command::Compare(args) => compare_command(args, &stop),
         Command::Replay(args) => replay_command(args, &stop),
+        Command::Presets => {
+            print!("{}", preset::Listing);
+            Ok(EXIT_OK)
+        }
     });
     ExitCode::from(outcome.unwrap_or_else(|error| {
         eprintln!("memkv-loadtest: {error}");

@@ -1,5 +1,6 @@
 //! Which keys are asked for how often.
 
+use crate::sizes::parse_curve;
 use fastrand::Rng;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -128,11 +129,17 @@ pub enum Skew {
 }
 
 impl Skew {
-    /// Reads `uniform`, `zipf:0.99`, `hot:0.2:0.8` or `latest:0.99`.
+    /// Reads `uniform`, `zipf:0.99`, `hot:0.2:0.8`, `latest:0.99` or `curve:1=0.07,100=0.3,10000=1`.
     ///
     /// # Errors
     /// Says what would have been understood.
     pub fn parse(text: &str) -> Result<Self, String> {
+        if let Some(curve) = text.strip_prefix("curve:") {
+            let points = parse_curve(curve)?;
+            let sensible = points[0].0 >= 1.0 && points[0].1 > 0.0 && points[points.len() - 1].1 <= 1.0;
+            let error = "a popularity curve goes from 1 key or more, and a share above 0, to a share of 1 at most";
+            return if sensible { Ok(Self::Curve(points)) } else { Err(error.into()) };
+        }
         let mut parts = text.split(':');
         let kind = parts.next().unwrap_or_default();
         let numbers: Option<Vec<f64>> = parts.map(|part| part.parse().ok()).collect();
@@ -148,7 +155,7 @@ impl Skew {
             }
             _ => None,
         };
-        let expected = "uniform, zipf:EXPONENT, hot:KEY-SHARE:REQUEST-SHARE or latest:EXPONENT";
+        let expected = "uniform, zipf:EXPONENT, hot:KEY-SHARE:REQUEST-SHARE, latest:EXPONENT or curve:KEYS=SHARE,...";
         skew.ok_or_else(|| format!("expected {expected}, with exponents up to 10 and shares between 0 and 1"))
     }
 }
@@ -413,7 +420,20 @@ mod tests {
         ] {
             assert_eq!(Skew::parse(text).unwrap().to_string(), words);
         }
-        for text in ["", "zipf", "zipf:-1", "zipf:NaN", "zipf:11", "hot:0.2", "hot:0:1", "hot:1.2:0.5", "latest:0"] {
+        for text in [
+            "",
+            "zipf",
+            "zipf:-1",
+            "zipf:NaN",
+            "zipf:11",
+            "hot:0.2",
+            "hot:0:1",
+            "hot:1.2:0.5",
+            "latest:0",
+            "curve:1=2",
+            "curve:0=0.1,5=1",
+            "curve:1=0.5,9=1.5",
+        ] {
             assert!(Skew::parse(text).is_err(), "{text}");
         }
     }

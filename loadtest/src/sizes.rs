@@ -81,6 +81,15 @@ impl Sizes {
         let Some((kind, parameters)) = text.split_once(':') else {
             return parse_bytes(text).map(Self::Fixed).map_err(|error| format!("{error}, or {KINDS}"));
         };
+        if let ("table", Some((table, rest))) = (kind, parameters.split_once('+')) {
+            let entries = parse_table(table)?;
+            let listed: f64 = entries.iter().map(|(_, probability)| probability).sum();
+            return if listed < 1.0 {
+                Ok(Self::Table(entries, Some(Box::new(Self::parse_unbounded(rest)?))))
+            } else {
+                Err("probabilities must leave something for the other distribution".into())
+            };
+        }
         let parts: Vec<&str> = parameters.split(':').collect();
         let numbers = || -> Result<Vec<f64>, String> { parts.iter().map(|part| parse_number(part)).collect() };
         match (kind, &parts[..]) {
@@ -103,18 +112,18 @@ impl Sizes {
                 }
                 _ => Err("the scale must be above 0".into()),
             },
+            ("curve", [curve]) => parse_curve(curve).and_then(|points| match points[..] {
+                [(0.0, least), .., (1.0, _)] if least > 0.0 => Ok(Self::Curve(points)),
+                _ => Err("a curve of lengths goes from 0=BYTES, above 0, to 1=BYTES".into()),
+            }),
             ("table", [table]) => {
-                let entry = |entry: &str| {
-                    let (bytes, weight) = entry.split_once('=').ok_or("expected BYTES=WEIGHT,...")?;
-                    Ok((parse_bytes(bytes)?, parse_number(weight)?))
-                };
-                let table = table.split(',').map(entry).collect::<Result<Vec<_>, String>>()?;
+                let table = parse_table(table)?;
                 let total: f64 = table.iter().map(|(_, weight)| weight).sum();
-                if total > 0.0 && table.iter().all(|(_, weight)| *weight >= 0.0) {
+                if total > 0.0 {
                     let shares = table.into_iter().map(|(bytes, weight)| (bytes, weight / total)).collect();
                     Ok(Self::Table(shares, None))
                 } else {
-                    Err("the weights must be 0 or more, and some above 0".into())
+                    Err("some weight must be above 0".into())
                 }
             }
             _ => Err(format!("expected BYTES, or {KINDS}")),
@@ -170,8 +179,28 @@ impl Sizes {
     }
 }
 
-const KINDS: &str = "uniform:MIN:MAX, lognormal:MEDIAN:SIGMA, pareto:LOCATION:SCALE:SHAPE, gev:LOCATION:SCALE:SHAPE or \
-                     table:BYTES=WEIGHT,..., each with @MIN..MAX if it is to be cut";
+const KINDS: &str = "uniform:MIN:MAX, lognormal:MEDIAN:SIGMA, pareto:LOCATION:SCALE:SHAPE, gev:LOCATION:SCALE:SHAPE, \
+                     table:BYTES=WEIGHT,..., table:BYTES=PROBABILITY,...+OTHER or curve:SHARE=BYTES,..., each with @MIN..MAX if it is to be cut";
+
+fn parse_table(text: &str) -> Result<Vec<(usize, f64)>, String> {
+    let entry = |entry: &str| {
+        let (bytes, weight) = entry.split_once('=').ok_or("expected BYTES=WEIGHT,...")?;
+        let weight = parse_number(weight)?;
+        if weight >= 0.0 { Ok((parse_bytes(bytes)?, weight)) } else { Err(format!("{weight} is no weight")) }
+    };
+    text.split(',').map(entry).collect()
+}
+
+/// Reads `X=Y,...` with both ascending.
+pub(crate) fn parse_curve(text: &str) -> Result<Vec<(f64, f64)>, String> {
+    let point = |point: &str| {
+        let (x, y) = point.split_once('=').ok_or("expected X=Y,...")?;
+        Ok((parse_number(x)?, parse_number(y)?))
+    };
+    let points = text.split(',').map(point).collect::<Result<Vec<_>, String>>()?;
+    let ascending = points.windows(2).all(|pair| pair[0].0 < pair[1].0 && pair[0].1 <= pair[1].1);
+    if points.len() > 1 && ascending { Ok(points) } else { Err("a curve needs two points or more, ascending".into()) }
+}
 
 fn parse_number(text: &str) -> Result<f64, String> {
     text.parse().ok().filter(|number: &f64| number.is_finite()).ok_or_else(|| format!("{text:?} is no number"))
@@ -316,6 +345,12 @@ mod tests {
             "pareto:1:2",
             "gev:1:2:NaN",
             "table:1",
+            "curve:0=1",
+            "curve:0=1,0.5=3",
+            "curve:0=0,1=5",
+            "curve:1=5,0=1",
+            "table:1=1+pareto:1:1:1",
+            "table:1=0.5+x",
             "table:1=0",
             "table:1=-1,2=3",
             "weird:1",

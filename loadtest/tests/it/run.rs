@@ -81,6 +81,21 @@ fn a_look_aside_client_sets_what_it_misses() {
 }
 
 #[test]
+fn presets_are_listed_with_their_sources_and_run() {
+    let output = loadtest(&["presets"]);
+    let seen = describe(&output);
+    assert_eq!(output.status.code(), Some(0), "{seen}");
+    for part in
+        ["synthetic", "ycsb-a", "SoCC 2010", "facebook-etc", "SIGMETRICS", "twitter-53", "CC BY", "meta-kvcache"]
+    {
+        assert!(seen.contains(part), "no {part:?} in {seen}");
+    }
+    for preset in ["ycsb-d", "ycsb-f", "facebook-etc", "twitter-11", "twitter-23", "twitter-53", "meta-kvcache"] {
+        check(Manners::Honest, &format!("--preset {preset}"), 0, &["synthetic", "errors      none"]);
+    }
+}
+
+#[test]
 fn misses_are_counted_and_are_no_errors() {
     for options in ["--multiget 10", "--depth 8", "--ratio 1:0 --multiget 100"] {
         let json = json(Manners::Forgetful, "misses", options);
