@@ -8,6 +8,7 @@ use crate::process::{Endpoint, ServerCommand};
 use crate::replay::ReplayPlan;
 use crate::run::RunPlan;
 use crate::schedule::{Arrivals, Rate};
+use crate::sweep::{Objective, SweepPlan};
 use crate::target::Target;
 use crate::trace::Format;
 use crate::units::{parse_count, parse_duration};
@@ -32,6 +33,9 @@ pub enum Command {
     /// Load a running server, check every value it returns, and report throughput, hit ratio and latency
     #[command(args_override_self = true)]
     Run(RunArgs),
+    /// Raise the rate of an open loop until a latency objective breaks, and report where
+    #[command(args_override_self = true)]
+    Sweep(SweepArgs),
     /// Start two servers and compare what a request costs them, in alternating short slices on one core
     #[command(args_override_self = true)]
     Compare(CompareArgs),
@@ -56,6 +60,47 @@ pub struct RunArgs {
     pub rate: Option<u64>,
     /// Open loop: gaps between requests
     #[arg(long, value_enum, default_value_t = Arrivals::Exponential, requires = "rate")]
+    pub arrivals: Arrivals,
+    /// Do not write all keys first (values of earlier runs are then accepted)
+    #[arg(long)]
+    pub no_fill: bool,
+    /// The requests.
+    #[command(flatten)]
+    pub load: LoadArgs,
+    /// Write the results to a file as JSON
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Show no progress
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// Options of `sweep`.
+#[derive(Args, Debug)]
+pub struct SweepArgs {
+    /// Server: HOST:PORT or unix:PATH
+    #[arg(short, long)]
+    pub server: Target,
+    /// What must hold: p50, p99.9 (any percentile), mean or max, and its limit
+    #[arg(short, long, value_name = "OBJECTIVE", value_parser = Objective::parse, default_value = "p99.9<1ms")]
+    pub objective: Objective,
+    /// First rate, in requests per second
+    #[arg(long, value_name = "REQUESTS/S", value_parser = parse_count, default_value = "1k")]
+    pub from: u64,
+    /// Highest rate, in requests per second
+    #[arg(long, value_name = "REQUESTS/S", value_parser = parse_count, default_value = "100m")]
+    pub to: u64,
+    /// Factor from one rate to the next
+    #[arg(long, default_value_t = 1.5)]
+    pub growth: f64,
+    /// How often the gap between the last rate that held and the first that broke is halved
+    #[arg(long, default_value_t = 4)]
+    pub refine: usize,
+    /// How long each rate is kept
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "3s")]
+    pub duration: Duration,
+    /// Gaps between requests
+    #[arg(long, value_enum, default_value_t = Arrivals::Exponential)]
     pub arrivals: Arrivals,
     /// Do not write all keys first (values of earlier runs are then accepted)
     #[arg(long)]
@@ -181,6 +226,30 @@ impl RunArgs {
     }
 }
 
+impl SweepArgs {
+    /// Checks the options.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] with what does not fit.
+    pub fn plan(&self) -> Result<SweepPlan, Error> {
+        within("from", self.from, 1, RATE_MAX)?;
+        within("to", self.to, self.from, RATE_MAX)?;
+        within("growth", self.growth, 1.01, 100.0)?;
+        within("refine", self.refine, 0, 20)?;
+        Ok(SweepPlan {
+            target: self.server.clone(),
+            load: self.load.load()?,
+            objective: self.objective,
+            arrivals: self.arrivals,
+            rates: (self.from as f64, self.to as f64),
+            growth: self.growth,
+            refinements: self.refine,
+            duration: self.duration,
+            fill: !self.no_fill,
+        })
+    }
+}
+
 impl CompareArgs {
     /// Checks the options.
     ///
@@ -228,7 +297,7 @@ mod tests {
         let words = ["memkv-loadtest", "run", "--server", "127.0.0.1:1"].into_iter().chain(options.split_whitespace());
         match Cli::try_parse_from(words).map_err(|error| error.to_string())?.command {
             Command::Run(args) => args.plan().map_err(|error| error.to_string()),
-            Command::Compare(_) | Command::Replay(_) | Command::Presets => Err("not a run".into()),
+            _ => Err("not a run".into()),
         }
     }
 

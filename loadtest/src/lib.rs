@@ -1,6 +1,7 @@
 //! A load generator for any memcached-speaking server, as a library.
 //!
-//! The program `memkv-loadtest` is a thin shell around this: `run` loads a running server, `compare` starts two servers and
+//! The program `memkv-loadtest` is a thin shell around this: `run` loads a running server, `sweep` finds
+//! the rate that breaks a latency objective, `compare` starts two servers and
 //! measures what a request costs each of them, `replay` measures hit ratios on recorded requests. Every value that is read is checked to be one that was written to its key.
 //!
 //! Making requests, sending them and counting are kept apart. In reading order:
@@ -10,7 +11,7 @@
 //! - how to ask: [`target`], [`client`] (the wire, pure functions), `connection`, `poller`, `worker` (the loop of one thread),
 //!   [`fleet`] (threads × connections)
 //! - what came back: [`judge`] and [`counter`] (right or wrong), [`record`] (counters and latencies), [`spread`] (medians)
-//! - the commands: [`config`] with [`load`], [`preset`] and [`spec`], [`run`], [`compare`] with [`process`] and [`cpu`], [`replay`] with [`trace`], [`report`]
+//! - the commands: [`config`] with [`load`], [`preset`] and [`spec`], [`run`], [`sweep`], [`compare`] with [`process`] and [`cpu`], [`replay`] with [`trace`], [`report`]
 //!
 //! Needs Linux: epoll, and `/proc` for the servers' CPU time. There is no unsafe code in this crate.
 //!
@@ -53,6 +54,7 @@ pub mod sizes;
 pub mod space;
 pub mod spec;
 pub mod spread;
+pub mod sweep;
 pub mod target;
 pub mod trace;
 pub mod units;

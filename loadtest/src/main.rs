@@ -2,9 +2,9 @@
 
 use clap::Parser as _;
 use clap::error::ErrorKind;
-use memkv_loadtest::config::{Cli, Command, CompareArgs, ReplayArgs, RunArgs};
+use memkv_loadtest::config::{Cli, Command, CompareArgs, ReplayArgs, RunArgs, SweepArgs};
 use memkv_loadtest::error::{EXIT_OK, EXIT_USAGE, Error};
-use memkv_loadtest::{compare, preset, replay, report, run};
+use memkv_loadtest::{compare, preset, replay, report, run, sweep};
 use signal_hook::consts::TERM_SIGNALS;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -22,6 +22,7 @@ fn main() -> ExitCode {
     };
     let outcome = stop_on_signals().and_then(|stop| match &cli.command {
         Command::Run(args) => run_command(args, &stop),
+        Command::Sweep(args) => sweep_command(args, &stop),
         Command::Compare(args) => compare_command(args, &stop),
         Command::Replay(args) => replay_command(args, &stop),
         Command::Presets => {
@@ -37,6 +38,15 @@ fn main() -> ExitCode {
 
 fn run_command(args: &RunArgs, stop: &AtomicBool) -> Result<u8, Error> {
     let result = run::run(&args.plan()?, args.quiet, stop)?;
+    print!("{result}");
+    if let Some(path) = &args.json {
+        report::write_json(path, &result)?;
+    }
+    Ok(result.exit_code())
+}
+
+fn sweep_command(args: &SweepArgs, stop: &AtomicBool) -> Result<u8, Error> {
+    let result = sweep::sweep(&args.plan()?, args.quiet, stop)?;
     print!("{result}");
     if let Some(path) = &args.json {
         report::write_json(path, &result)?;

@@ -10,6 +10,7 @@ use crate::target::Target;
 use crate::units::short;
 use crate::worker::Ended;
 use crate::workload::Draws;
+use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
@@ -95,9 +96,18 @@ pub struct Phase {
     pub client_cpu_ns_per_request: f64,
     /// Share of its threads' time in which the client worked: near 1 the client itself was the limit.
     pub client_busy: f64,
+    /// All latencies, in nanoseconds.
+    #[serde(skip)]
+    pub latency_ns: Histogram<u64>,
+    /// Open loop: all uncorrected latencies, in nanoseconds.
+    #[serde(skip)]
+    pub uncorrected_ns: Histogram<u64>,
+    /// Open loop: the client's own lateness, in nanoseconds.
+    #[serde(skip)]
+    pub sent_late_ns: Histogram<u64>,
 }
 
-fn serialize_debug<S: serde::Serializer>(value: &Ended, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn serialize_debug<S: serde::Serializer>(value: &Ended, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&format_args!("{value:?}"))
 }
 
@@ -138,6 +148,9 @@ impl Phase {
             sent_late: Percentiles::of(record.sent_late_ns()),
             unsent: record.unsent,
             client_cpu_ns_per_request: per_request_ns(record),
+            latency_ns: record.latency_ns_of_all(),
+            uncorrected_ns: record.uncorrected_ns().clone(),
+            sent_late_ns: record.sent_late_ns().clone(),
             client_busy: record.client_cpu_ns as f64 / (driven.elapsed.as_nanos() as f64 * threads as f64),
         }
     }

@@ -4,6 +4,7 @@ mod compare;
 mod fake;
 mod replay;
 mod run;
+mod sweep;
 
 use std::process::{Command, Output};
 
