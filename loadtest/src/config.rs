@@ -67,6 +67,12 @@ pub struct RunArgs {
     /// The requests.
     #[command(flatten)]
     pub load: LoadArgs,
+    /// Write the results to a file as an HTML page with plots
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Write the latencies to a file for HdrHistogram's plotters
+    #[arg(long, value_name = "FILE")]
+    pub hgrm: Option<PathBuf>,
     /// Write the results to a file as JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -108,6 +114,9 @@ pub struct SweepArgs {
     /// The requests.
     #[command(flatten)]
     pub load: LoadArgs,
+    /// Write the results to a file as an HTML page with plots
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
     /// Write the results to a file as JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -146,6 +155,9 @@ pub struct CompareArgs {
     /// Bind nothing to a core
     #[arg(long, conflicts_with_all = ["cpu", "client_cpu"])]
     pub no_pin: bool,
+    /// Write the results to a file as an HTML page with plots
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
     /// Write the results to a file as JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,

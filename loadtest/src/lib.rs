@@ -11,7 +11,8 @@
 //! - how to ask: [`target`], [`client`] (the wire, pure functions), `connection`, `poller`, `worker` (the loop of one thread),
 //!   [`fleet`] (threads × connections)
 //! - what came back: [`judge`] and [`counter`] (right or wrong), [`record`] (counters and latencies), [`spread`] (medians)
-//! - the commands: [`config`] with [`load`], [`preset`] and [`spec`], [`run`], [`sweep`], [`compare`] with [`process`] and [`cpu`], [`replay`] with [`trace`], [`report`]
+//! - the commands: [`config`] with [`load`], [`preset`] and [`spec`], [`run`], [`sweep`], [`compare`] with [`process`] and [`cpu`], [`replay`] with [`trace`], [`report`],
+//!   [`html`] with [`plot`], [`hgrm`]
 //!
 //! Needs Linux: epoll, and `/proc` for the servers' CPU time. There is no unsafe code in this crate.
 //!
@@ -37,9 +38,12 @@ pub mod counter;
 pub mod cpu;
 pub mod error;
 pub mod fleet;
+pub mod hgrm;
+pub mod html;
 pub mod judge;
 pub mod keys;
 pub mod load;
+pub mod plot;
 mod poller;
 pub mod popularity;
 pub mod preset;

@@ -4,7 +4,7 @@ use clap::Parser as _;
 use clap::error::ErrorKind;
 use memkv_loadtest::config::{Cli, Command, CompareArgs, ReplayArgs, RunArgs, SweepArgs};
 use memkv_loadtest::error::{EXIT_OK, EXIT_USAGE, Error};
-use memkv_loadtest::{compare, preset, replay, report, run, sweep};
+use memkv_loadtest::{compare, hgrm, html, preset, replay, report, run, sweep};
 use signal_hook::consts::TERM_SIGNALS;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -42,6 +42,12 @@ fn run_command(args: &RunArgs, stop: &AtomicBool) -> Result<u8, Error> {
     if let Some(path) = &args.json {
         report::write_json(path, &result)?;
     }
+    if let Some(path) = &args.html {
+        html::write(path, &result)?;
+    }
+    if let (Some(path), Some(load)) = (&args.hgrm, &result.load) {
+        hgrm::write(path, &load.latency_ns)?;
+    }
     Ok(result.exit_code())
 }
 
@@ -51,6 +57,9 @@ fn sweep_command(args: &SweepArgs, stop: &AtomicBool) -> Result<u8, Error> {
     if let Some(path) = &args.json {
         report::write_json(path, &result)?;
     }
+    if let Some(path) = &args.html {
+        html::write(path, &result)?;
+    }
     Ok(result.exit_code())
 }
 
@@ -59,6 +68,9 @@ fn compare_command(args: &CompareArgs, stop: &AtomicBool) -> Result<u8, Error> {
     print!("{result}");
     if let Some(path) = &args.json {
         report::write_json(path, &result)?;
+    }
+    if let Some(path) = &args.html {
+        html::write(path, &result)?;
     }
     Ok(result.exit_code())
 }

@@ -4,7 +4,7 @@ use crate::error::{EXIT_INTERRUPTED, EXIT_OK, EXIT_UNAVAILABLE, EXIT_WRONG_ANSWE
 use crate::fleet::{Driven, Fleet, Pace};
 use crate::load::Load;
 use crate::progress::{Goal, Progress};
-use crate::record::{Class, Fault, Percentiles, Record};
+use crate::record::{Class, Fault, LiveTotals, Percentiles, Record};
 use crate::schedule::{Arrivals, Rate};
 use crate::target::Target;
 use crate::units::short;
@@ -14,7 +14,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A checked `run`.
 #[derive(Clone, Debug)]
@@ -48,9 +48,31 @@ pub struct RunReport {
     pub fill: Option<Phase>,
     /// The load itself; absent if it was not reached.
     pub load: Option<Phase>,
+    /// The load's counters over time.
+    pub samples: Vec<Sample>,
     /// Why it ended.
     #[serde(serialize_with = "serialize_debug")]
     pub ended: Ended,
+}
+
+/// Counters at one time of the load.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Sample {
+    /// Since the load began.
+    pub seconds: f64,
+    /// Requests answered until then.
+    pub requests: u64,
+    /// Keys found until then.
+    pub hits: u64,
+    /// Keys not found until then.
+    pub misses: u64,
+}
+
+impl Sample {
+    fn new(start: Instant, totals: LiveTotals) -> Self {
+        let LiveTotals { requests, hits, misses, .. } = totals;
+        Self { seconds: start.elapsed().as_secs_f64(), requests, hits, misses }
+    }
 }
 
 /// Figures of one phase.
@@ -209,6 +231,7 @@ pub fn run(plan: &RunPlan, quiet: bool, stop: &AtomicBool) -> Result<RunReport, 
         connections: load.shape.connections,
         fill: None,
         load: None,
+        samples: Vec::new(),
         ended: Ended::Done,
     };
     let pace = Pace {
@@ -233,7 +256,13 @@ pub fn run(plan: &RunPlan, quiet: bool, stop: &AtomicBool) -> Result<RunReport, 
         let mut draws: Vec<Draws> =
             (0..threads as u64).map(|thread| Draws::new(load.mix.clone(), load.seed.wrapping_add(thread))).collect();
         let pace = Pace { strict: filled_all, ..pace };
-        let driven = fleet.drive(&mut draws, pace, &mut |totals| progress.show(totals))?;
+        let start = Instant::now();
+        report.samples.push(Sample::new(start, LiveTotals::default()));
+        let mut watch = |totals| {
+            progress.show(totals);
+            report.samples.push(Sample::new(start, totals));
+        };
+        let driven = fleet.drive(&mut draws, pace, &mut watch)?;
         report.ended = driven.ended;
         if driven.record.fault_count(Fault::ConnectionLost) > 0 && driven.record.requests == 0 {
             report.ended = Ended::AllConnectionsLost;

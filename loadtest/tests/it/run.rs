@@ -224,6 +224,27 @@ fn an_open_loop_survives_what_a_closed_one_does() {
 }
 
 #[test]
+fn results_can_be_had_as_a_page_and_as_a_histogram() {
+    let file = |kind| std::env::temp_dir().join(format!("memkv-loadtest-it-page-{}.{kind}", std::process::id()));
+    let (page, histogram) = (file("html"), file("hgrm"));
+    let options = format!("--rate 2k --html {} --hgrm {}", page.display(), histogram.display());
+    check(Manners::Honest, &options, 0, &[]);
+    let text = fs::read_to_string(&page).unwrap();
+    for part in
+        ["<!doctype html>", "Latency by percentile", "uncorrected", "Throughput over time", "Hit ratio over time"]
+    {
+        assert!(text.contains(part), "no {part:?} in {text}");
+    }
+    for part in ["http", "<script", "NaN", "inf "] {
+        assert!(!text.contains(part), "{part:?} in {text}");
+    }
+    assert!(fs::read_to_string(&histogram).unwrap().contains("Total count"));
+    fs::remove_file(page).unwrap();
+    fs::remove_file(histogram).unwrap();
+    check(Manners::Honest, "--html /nowhere/file", 74, &["/nowhere/file"]);
+}
+
+#[test]
 fn results_can_be_had_as_json() {
     let json = json(Manners::Honest, "run", "");
     assert_eq!(json["fill"]["sets"], 1000);
