@@ -1,6 +1,6 @@
 //! Every bound of the engine, and where it comes from.
 
-/// The longest key, in bytes (memcached protocol, section 2.1 of the dialect).
+/// The longest key, in bytes (memcached's protocol).
 pub const KEY_BYTES_MAX: usize = 250;
 
 /// The least memory a store works with: room for some segments, the index and the reserve.
@@ -19,7 +19,7 @@ pub(crate) const SEGMENT_BYTES_MAX: usize = 1 << 20;
 pub(crate) const SEGMENTS_AIMED_AT: usize = 1024;
 
 /// A record longer than this part of a segment keeps its value in an allocation of its own, so that the unused end of a
-/// segment is an eighth at the very worst.
+/// segment is an eighth at the very worst, unless its large values close it first ([`SEGMENT_WEIGHT_MAX`]).
 pub(crate) const LARGE_PART_OF_SEGMENT: usize = 8;
 
 /// A segment is closed when it and the large values it names weigh this many segments: what one eviction may drop at a time.

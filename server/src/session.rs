@@ -5,7 +5,7 @@
 //! as it may under one batch, and says how far it came and what it is waiting for. It does no I/O and keeps no input: what is
 //! not consumed is the caller's to show again with more behind it.
 //!
-//! The same code serves sockets ([`connection`](crate::connection)), tests and fuzzing ([`Loopback`](crate::loopback::Loopback)).
+//! The same code serves sockets ([`connection`](crate::connection)) and tests ([`Loopback`](crate::loopback::Loopback)).
 
 use memchr::memchr;
 use memkv_engine::store::{Handle, LargeBuf, Mode, NewValue};

@@ -81,8 +81,10 @@ impl WorkerThread {
             // The reactor belongs to its thread, so it is made there.
             move || match Reactor::new(service.config.reactor) {
                 Ok(reactor) => {
-                    let _ = ready.send(Ok(reactor.notifier()));
-                    Worker::new(index, service, reactor).run(&mailbox);
+                    let notifier = reactor.notifier();
+                    let worker = Worker::new(index, service, reactor);
+                    let _ = ready.send(Ok(notifier));
+                    worker.run(&mailbox);
                 }
                 Err(error) => {
                     let _ = ready.send(Err(error));

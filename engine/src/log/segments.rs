@@ -11,9 +11,11 @@
 //! open    -> sealed    `seal`: by the handle that owns it; records are only added while open
 //! sealed  -> leaving   `take_oldest`: by one cleaner, which then takes its records out of the index
 //! leaving -> idle      `recycle`: through the epoch, when no guard can reach a record of it any more
-//! idle    -> free      `take_idle`: its pages go back to the system
+//! idle    -> leaving   `take_idle`: its pages go back to the system
+//! leaving -> free      `release`: they are gone
 //! ```
-//! All transitions are compare-and-swap on the one word, so each edge is taken by exactly one thread (**L1**). A thread that stops between two edges
+//! An edge that several threads may want is a compare-and-swap on the one word, the others are stores of the one thread that
+//! owns the segment at that time: each edge is taken by exactly one thread (**L1**). A thread that stops between two edges
 //! keeps one segment from being used, and nothing else. **L2** The records of a segment are readable by every guard
 //! pinned before they left the index: `recycle` runs only when those guards are gone.
 

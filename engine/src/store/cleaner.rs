@@ -1,7 +1,7 @@
 //! Making room: taking the oldest segment out of use, record by record, before memory runs out.
 //!
 //! Whoever opens a segment keeps a few idle ones ahead, because a segment that leaves can be used again only when an
-//! epoch has passed. What to do with a live record is decided in one place, [`Store::retire_segment`]: dropped today; a
+//! epoch has passed. What to do with a live record is decided in one place, [`Store::retire_record`]: dropped today; a
 //! compaction or a second queue moves it instead, with the seal of R1, and needs nothing else here.
 
 use super::large::LargeValue;

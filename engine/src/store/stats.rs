@@ -23,7 +23,7 @@ counters! {
     CmdSet,
     /// Flushes.
     CmdFlush,
-    /// Touches, and gets with a new expiry that hit.
+    /// Touches, and gets with a new expiry.
     CmdTouch,
     /// Looks at an item's figures (`me`).
     CmdMeta,

@@ -1,4 +1,4 @@
-//! The wire table: bytes in, bytes out, one row or more for every rule of protocol.md 1-3, 5-7 that concerns classic commands.
+//! The wire table: bytes in, bytes out, one row or more for every rule of the protocol's sections 1-3, 5-7 that concerns classic commands.
 //!
 //! Each case runs over TCP in one piece, and in memory: in one piece, cut in two at every byte, byte by byte, behind and before
 //! other commands, with responses sent in slices as short as possible, and with one command a turn.
