@@ -171,24 +171,16 @@ impl<'h> Batch<'h> {
         }
     }
 
-    /// Finds an item, gives it a new expiry and marks it as fetched. On a hit counts `cmd_touch` and a touch hit beside `cmd_get`
-    /// and a get hit, on a miss `cmd_touch`, `touch_misses`, `cmd_get` and `get_misses`.
+    /// Finds an item, gives it a new expiry and marks it as fetched. Counts `cmd_touch` and a touch hit or miss, and nothing of
+    /// the gets (protocol 9.1).
     ///
     /// An expiry that is already over still gives the item out, this once. Usually in place; an item that is being
     /// copied gets a new record, and if there is no memory for that the old expiry stays.
     pub fn get_and_touch(&mut self, key: &[u8], hash: u64, expiry: Expiry) -> Option<Item<'_>> {
         self.view().count(Counter::CmdTouch);
-        self.view().count(Counter::CmdGet);
-        let location = match self.set_expiry(key, hash, expiry) {
-            Ok(location) => location,
-            Err(gone) => {
-                self.view().count(Counter::TouchMisses);
-                self.count_miss(gone);
-                return None;
-            }
-        };
-        self.view().count(Counter::TouchHits);
-        self.view().count(Counter::GetHits);
+        let location = self.set_expiry(key, hash, expiry);
+        self.view().count(if location.is_ok() { Counter::TouchHits } else { Counter::TouchMisses });
+        let location = location.ok()?;
         // SAFETY: found under our guard, or stored by us just now.
         let record = unsafe { self.store.record(location) };
         Some(Item { store: self.store, location, record })

@@ -1,6 +1,6 @@
 //! Clients that break rules, break off, or do not read; and a bug of our own.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 use std::num::NonZeroUsize;
 
@@ -157,7 +157,9 @@ fn stat_or_none(addr: std::net::SocketAddr, name: &str) -> Option<u64> {
     let mut client = Tcp::connect(addr);
     client.0.write_all(b"stats\r\n").ok()?;
     client.0.shutdown(Shutdown::Write).ok()?;
-    let answer = String::from_utf8(client.rest()).unwrap();
+    // A client that is turned away with its question unread may find the connection reset.
+    let mut answer = String::new();
+    client.0.read_to_string(&mut answer).ok()?;
     answer.lines().find_map(|line| line.strip_prefix(&format!("STAT {name} "))?.parse().ok())
 }
 
