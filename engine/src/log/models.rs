@@ -35,7 +35,7 @@ impl Model {
         let Some(segment) = self.segments.open(fresh) else { return false };
         // SAFETY: the segment is ours (L1); loom checks that nobody still reads it (L2).
         self.bytes[segment].with_mut(|bytes| unsafe { *bytes = value });
-        self.segments.seal(segment, 1);
+        self.segments.seal(segment, 1, 1);
         self.word.store(segment as u64 + 1, Ordering::Release);
         true
     }
@@ -88,7 +88,7 @@ fn l1_two_cleaners_do_not_take_one_segment() {
     check(2, || {
         let segments = Arc::new(Segments::new(2));
         let opened = segments.open(true).expect("one is free");
-        segments.seal(opened, 7);
+        segments.seal(opened, 7, 1);
         let other = Arc::clone(&segments);
         let other = thread::spawn(move || other.take_oldest());
         let ours = segments.take_oldest();

@@ -9,6 +9,7 @@
 //! free    -> open      `open`: it has no pages; the caller has charged it
 //! idle    -> open      `open`: it has pages and is charged
 //! open    -> sealed    `seal`: by the handle that owns it; records are only added while open
+//! sealed  -> leaving   `take_dead`: by whoever finds that none of its records is live
 //! sealed  -> leaving   `take_oldest`: by one cleaner, which then takes its records out of the index
 //! leaving -> idle      `recycle`: through the epoch, when no guard can reach a record of it any more
 //! idle    -> leaving   `take_idle`: its pages go back to the system
@@ -19,7 +20,7 @@
 //! keeps one segment from being used, and nothing else. **L2** The records of a segment are readable by every guard
 //! pinned before they left the index: `recycle` runs only when those guards are gone.
 
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicI64, AtomicU64, Ordering};
 
 /// Index of a segment in the pool.
 pub(crate) type SegmentIndex = usize;
@@ -37,6 +38,9 @@ pub(crate) struct Segments {
     words: Box<[AtomicU64]>,
     /// Bytes of records in a sealed segment.
     used: Box<[AtomicU64]>,
+    /// Records of a segment that the index names: exact once it is sealed. The owner adds what it published when it seals, whoever
+    /// takes a record out of the index subtracts 1, before its guard ends; so the count is back at 0 when the segment is recycled.
+    live: Box<[AtomicI64]>,
     /// The last generation that was given out, to segments and to blocks of CAS ids.
     generation: AtomicU64,
     /// Where the next search for a free segment begins: a hint.
@@ -48,6 +52,7 @@ impl Segments {
         Segments {
             words: (0..count).map(|_| AtomicU64::new(FREE)).collect(),
             used: (0..count).map(|_| AtomicU64::new(0)).collect(),
+            live: (0..count).map(|_| AtomicI64::new(0)).collect(),
             generation: AtomicU64::new(0),
             free_hint: AtomicU64::new(0),
         }
@@ -96,9 +101,11 @@ impl Segments {
         None
     }
 
-    /// Closes an open segment that holds `used` bytes of records. Only its owner calls this.
-    pub(crate) fn seal(&self, segment: SegmentIndex, used: usize) {
+    /// Closes an open segment that holds `used` bytes of records, of which `published` went into the index. Only its owner
+    /// calls this.
+    pub(crate) fn seal(&self, segment: SegmentIndex, used: usize, published: usize) {
         // Relaxed: published by the store below.
+        self.live[segment].fetch_add(published as i64, Ordering::Relaxed);
         self.used[segment].store(used as u64, Ordering::Relaxed);
         let word = self.words[segment].load(Ordering::Relaxed);
         debug_assert_eq!(word & STATE_MASK, OPEN, "L1: only an open segment is sealed");
@@ -122,6 +129,27 @@ impl Segments {
                 return Some((segment, self.used[segment].load(Ordering::Relaxed) as usize));
             }
         }
+    }
+
+    /// Counts a record that has just left the index.
+    #[inline]
+    pub(crate) fn note_dead(&self, segment: SegmentIndex) {
+        // Release: whoever finds 0 comes after all that were done with these records.
+        self.live[segment].fetch_sub(1, Ordering::Release);
+    }
+
+    /// Takes a sealed segment that has no live record left. Usually there is none, and the search is all it costs.
+    pub(crate) fn take_dead(&self) -> Option<SegmentIndex> {
+        self.words.iter().zip(&self.live).position(|(word, live)| {
+            // Acquire: after the seal, so that the count is complete.
+            let seen = word.load(Ordering::Acquire);
+            seen & STATE_MASK == SEALED
+                && live.load(Ordering::Acquire) == 0
+                // The word carries the generation, so it is this life of the segment whose count was 0 (L1).
+                && word
+                    .compare_exchange(seen, seen & !STATE_MASK | LEAVING, Ordering::Acquire, Ordering::Relaxed)
+                    .is_ok()
+        })
     }
 
     /// Makes a segment that has left usable again. Called through the epoch (L2).

@@ -47,7 +47,7 @@ impl<K: 'static, V: 'static> Entry<K, V> {
     /// Frees the entry once all guards of now are gone.
     ///
     /// # Safety
-    /// It is in no slot, and retired once. `K` and `V` may be dropped on another thread (the map is only shared if they are `Send`).
+    /// It is in no slot, and retired once. `K` and `V` are `Send`: another thread may drop them.
     #[inline]
     pub(super) unsafe fn retire(payload: u64, guard: &Guard) {
         // SAFETY: no guard that could have reached it is left when this runs.

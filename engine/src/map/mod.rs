@@ -60,7 +60,9 @@ const LOAD: u64 = 4;
 
 /// A concurrent hash map; see the [module documentation](self).
 ///
-/// Keys and values are `'static`, because they are dropped by whichever thread happens to collect garbage, later.
+/// Keys and values are `'static` and `Send`, also in a map that only one thread uses, because they are dropped by whichever thread of
+/// the process happens to collect garbage, later. A key must compare equal to itself as long as it is in use: interior
+/// mutability in keys is asking for trouble, as with `std`'s map.
 pub struct HashMap<K: 'static, V: 'static, S = DefaultHashBuilder> {
     table: Table,
     hasher: S,
@@ -155,10 +157,7 @@ impl<K, V> Default for HashMap<K, V> {
     }
 }
 
-impl<K: fmt::Debug, V: fmt::Debug, S: BuildHasher> fmt::Debug for HashMap<K, V, S>
-where
-    K: Hash + Eq,
-{
+impl<K: fmt::Debug + Hash + Eq + Send, V: fmt::Debug + Send, S: BuildHasher> fmt::Debug for HashMap<K, V, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_map().entries(self.pin().iter()).finish()
     }
@@ -277,7 +276,7 @@ impl<'m, K, V, S> Pinned<'m, K, V, S> {
     }
 }
 
-impl<'m, K: Hash + Eq, V, S: BuildHasher> Pinned<'m, K, V, S> {
+impl<'m, K: Hash + Eq + Send, V: Send, S: BuildHasher> Pinned<'m, K, V, S> {
     /// The hash of a key, whose bucket is asked for at the same time.
     #[inline]
     fn hash<Q: Hash + ?Sized>(&self, key: &Q) -> u64 {
@@ -532,7 +531,7 @@ impl<'m, K: Hash + Eq, V, S: BuildHasher> Pinned<'m, K, V, S> {
     }
 }
 
-impl<K: Hash + Eq, V, S: BuildHasher> HashMap<K, V, S> {
+impl<K: Hash + Eq + Send, V: Send, S: BuildHasher> HashMap<K, V, S> {
     /// Calls `visit` for entries as [`Pinned::iter`] does, but pins anew now and then, so that a long walk over a large map does
     /// not hold back reclamation.
     pub fn for_each(&self, mut visit: impl FnMut(&K, &V)) {

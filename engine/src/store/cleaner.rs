@@ -21,6 +21,9 @@ const LOOK_AHEAD: usize = 16;
 /// not wait for a stopped thread.
 const TRIES_WHILE_HELD: usize = 256;
 
+/// The pause between the later half of those tries.
+const PAUSE_WHILE_HELD: std::time::Duration = std::time::Duration::from_micros(150);
+
 impl Store {
     /// Segments that should be usable at any moment: what all handles can fill while one leaves.
     fn segments_ahead(&self) -> usize {
@@ -48,14 +51,22 @@ impl Store {
             if self.log.shrink() {
                 continue;
             }
-            if !self.config.evict || tries == 0 {
+            let leaving = self.log.segments.leaving();
+            if tries == 0 || !self.config.evict && leaving == 0 && !self.reclaim_dead(guard) {
                 return Err(StoreError::OutOfMemory);
             }
             // What is leaving already may be all it takes: evict more only if that is little.
-            let enough_leaving = self.log.segments.leaving() >= 2 * self.segments_ahead();
-            if enough_leaving || !self.evict_oldest(stripe, guard) {
+            let enough_leaving = leaving >= 2 * self.segments_ahead();
+            let made_progress =
+                !enough_leaving && (self.reclaim_dead(guard) || self.config.evict && self.evict_oldest(stripe, guard));
+            if !made_progress {
                 tries -= 1;
-                std::thread::yield_now();
+                // First let others run; then give a thread that was preempted inside a batch time to end it: 20 ms in all.
+                if tries > TRIES_WHILE_HELD / 2 {
+                    std::thread::yield_now();
+                } else {
+                    std::thread::sleep(PAUSE_WHILE_HELD);
+                }
             }
             // Nobody holds references under this guard (it is ours to move), so that our own pin holds nothing back.
             guard.flush();
@@ -67,6 +78,7 @@ impl Store {
     fn evict_ahead(&self, stripe: usize, guard: &Guard) {
         let index_bytes = self.table.bytes();
         while self.log.excess(index_bytes) > 0 && self.log.shrink() {}
+        while self.reclaim_dead(guard) {}
         if !self.config.evict {
             return;
         }
@@ -85,14 +97,26 @@ impl Store {
         }
     }
 
+    /// Takes a segment out of use in which nothing is live any more. False if there is none.
+    fn reclaim_dead(&self, guard: &Guard) -> bool {
+        let Some(segment) = self.log.segments.take_dead() else { return false };
+        self.recycle_later(segment, guard);
+        true
+    }
+
+    /// Makes a segment that is out of the index usable once no guard of now is left (L2).
+    fn recycle_later(&self, segment: SegmentIndex, guard: &Guard) {
+        let log = Arc::clone(&self.log);
+        guard.defer(move || log.segments.recycle(segment));
+    }
+
     /// Takes the oldest sealed segment out of use. False if there is none.
     fn evict_oldest(&self, stripe: usize, guard: &Guard) -> bool {
         let Some((segment, used)) = self.log.segments.take_oldest() else {
             return false;
         };
         self.retire_segment(segment, used, stripe, guard);
-        let log = Arc::clone(&self.log);
-        guard.defer(move || log.segments.recycle(segment));
+        self.recycle_later(segment, guard);
         true
     }
 
@@ -129,7 +153,7 @@ impl Store {
             let gone = self.gone(state, now);
             self.raise_cas_floor(self.cas_of(location, record));
             if self.table.remove(hit, &keys, guard).is_ok() {
-                self.account_removal(record, stripe, guard);
+                self.account_removal(location, record, stripe, guard);
                 let count = |counter: Counter| self.counters.cells.add(stripe, counter as usize, 1);
                 match gone {
                     None => {
@@ -150,7 +174,8 @@ impl Store {
     }
 
     /// Books the end of a record that has just left the index, by whichever way. The caller's CAS took it out.
-    pub(super) fn account_removal(&self, record: Record<'_>, stripe: usize, guard: &Guard) {
+    pub(super) fn account_removal(&self, location: Location, record: Record<'_>, stripe: usize, guard: &Guard) {
+        self.log.segments.note_dead(self.log.segment_of(location));
         let value_len = if record.is_large() {
             let address = record.large_address();
             // SAFETY: the record's reference, given up here by the one thread that took the record out of the index, and dropped only when no

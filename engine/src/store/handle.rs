@@ -15,6 +15,8 @@ pub(super) struct OpenSegment {
     pub(super) segment: SegmentIndex,
     /// Where the next record goes.
     pub(super) tail: usize,
+    /// Records in it that went into the index.
+    pub(super) published: usize,
     /// Bytes of the large values that its records name.
     pub(super) large_bytes: usize,
 }
@@ -127,15 +129,21 @@ impl Writer {
     fn open_segment(&mut self, store: &Store, guard: &mut Guard) -> Result<(), StoreError> {
         self.seal(store);
         let segment = store.make_room(self.stripe, guard, || store.log.open(store.table.bytes()))?;
-        self.open = Some(OpenSegment { segment, tail: 0, large_bytes: 0 });
+        self.open = Some(OpenSegment { segment, tail: 0, published: 0, large_bytes: 0 });
         Ok(())
     }
 
     /// Closes the open segment, if there is one.
     fn seal(&mut self, store: &Store) {
         if let Some(open) = self.open.take() {
-            store.log.segments.seal(open.segment, open.tail);
+            store.log.segments.seal(open.segment, open.tail, open.published);
         }
+    }
+
+    /// Books that the record written last is in the index.
+    #[inline]
+    pub(super) fn note_published(&mut self) {
+        self.open.as_mut().expect("a record was written").published += 1;
     }
 
     /// The location that the next record will get. There must be room.

@@ -401,7 +401,7 @@ impl Batch<'_> {
             self.writer.ensure_room(self.store, room, &mut self.guard)?;
             let view = View { store: self.store, guard: &self.guard, now: self.now, stripe: self.writer.stripe };
             let found = view.find(key, hash);
-            let visible = found.filter(|found| view.store.gone(found.record.state(), view.now).is_none());
+            let visible = view.visible(found);
             // What a condition was found to hold for makes the new item as old as itself (S5).
             let state = match (mode, visible, compare) {
                 (Mode::Add, Some(Found { record, .. }), _) => {

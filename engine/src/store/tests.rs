@@ -139,7 +139,7 @@ impl Model {
 /// The number at the start of a value, read in another way than the store does.
 fn number(value: &[u8]) -> Option<u64> {
     let is_space = |&byte: &u8| byte == b' ' || (9..14).contains(&byte);
-    let word: Vec<u8> = value.iter().copied().skip_while(is_space).take_while(|byte| !is_space(byte)).collect();
+    let word: Vec<u8> = value.iter().copied().skip_while(is_space).take_while(|byte| *byte != 0 && !is_space(byte)).collect();
     let text = String::from_utf8(word).ok()?;
     let digits = text.strip_prefix('+').unwrap_or(&text);
     (!digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok())?
@@ -364,6 +364,25 @@ fn without_eviction_a_full_store_says_so_and_keeps_everything() {
     }
     let stats = store.stats();
     assert_eq!((stats.get(Counter::StoreNoMemory), stats.get(Counter::Evictions)), (2, 0));
+}
+
+/// Overwriting a few keys, small and large, takes no more memory than they need: dead segments come back, also without eviction.
+#[test]
+fn segments_without_live_records_are_used_again() {
+    for evict in [false, true] {
+        let (clock, _) = Clock::manual(START_UNIX_MS);
+        let config = Config { memory_limit: 4 << 20, item_size_max: 1 << 20, evict, cas: true };
+        let store = Store::new(config, clock).expect("possible");
+        let mut user = User::new(&store);
+        for n in 0..3_000_u32 {
+            user.set(format!("kept {n}").as_bytes(), &[1; 100]);
+        }
+        for n in 0..60_000_u32 {
+            user.set(&[b'k', n as u8 % 4], &vec![n as u8; if n % 50 == 0 { 200_000 } else { 90 }]);
+        }
+        assert_eq!(store.stats().get(Counter::Evictions), 0, "with eviction {evict}");
+        assert!((0..3_000).all(|n| user.get(format!("kept {n}").as_bytes()).is_some()));
+    }
 }
 
 #[test]

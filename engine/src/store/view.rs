@@ -61,9 +61,19 @@ impl<'g> View<'g> {
         }
     }
 
+    /// The item if it is visible. One that looks gone is sealed before that is believed, so that no touch can save it after
+    /// the caller has acted on it (R1).
+    #[inline]
+    pub(super) fn visible(self, found: Option<Found<'g>>) -> Option<Found<'g>> {
+        let is_there = |state| self.store.gone(state, self.now).is_none();
+        found.filter(|found| is_there(found.record.state()) || is_there(found.record.seal()))
+    }
+
+    /// Takes an item that is gone out of the index, unless a touch has saved it meanwhile: the seal decides (R1).
     #[cold]
     fn drop_gone(self, found: Found<'_>, state: State, gone: Gone) {
-        if self.unlink(found) && gone == Gone::Expired && !state.has(State::FETCHED) {
+        let is_gone = self.store.gone(found.record.seal(), self.now).is_some();
+        if is_gone && self.unlink(found) && gone == Gone::Expired && !state.has(State::FETCHED) {
             self.count(Counter::ExpiredUnfetched);
         }
     }
@@ -85,7 +95,7 @@ impl<'g> View<'g> {
         store.raise_cas_floor(store.cas_of(hit.payload(), record));
         let removed = store.table.remove(hit, &ByKey { store, key: record.key() }, self.guard).is_ok();
         if removed {
-            store.account_removal(record, self.stripe, self.guard);
+            store.account_removal(hit.payload(), record, self.stripe, self.guard);
         }
         removed
     }

@@ -112,7 +112,7 @@ impl Batch<'_> {
             self.writer.ensure_room(self.store, room, &mut self.guard)?;
             let view = View { store: self.store, guard: &self.guard, now: self.now, stripe: self.writer.stripe };
             let found = view.find(key, hash);
-            let visible = found.filter(|found| view.store.gone(found.record.state(), view.now).is_none());
+            let visible = view.visible(found);
             match (mode, visible) {
                 (Mode::Add, Some(Found { record, .. })) => {
                     // A failed add counts as a use of the item (protocol section 3).
@@ -405,8 +405,9 @@ pub(super) fn publish<'a>(
         }
         return Err(body);
     }
+    writer.note_published();
     match old {
-        Some(old) => store.account_removal(old.record, view.stripe, guard),
+        Some(old) => store.account_removal(old.hit.payload(), old.record, view.stripe, guard),
         // Growth can wait when the index has no room left; the chains get longer meanwhile (L3).
         None if store.log.index_may_grow(store.table.bytes()) => store.table.grow_step(&keys, guard),
         None => {}
@@ -489,13 +490,14 @@ fn value_of<'g>(record: Record<'g>) -> &'g [u8] {
     }
 }
 
-/// Reads a number as the protocol does (3.1): leading white space and a `+` are allowed, and anything behind a white space.
+/// Reads a number as the protocol does (3.1): leading white space and a `+` are allowed, and anything behind a white space or a
+/// NUL.
 fn parse_number(value: &[u8]) -> Option<u64> {
     let is_space = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n' | 0x0b | 0x0c | b'\r');
     let start = value.iter().position(|byte| !is_space(byte))?;
     let digits = value[start..].strip_prefix(b"+").unwrap_or(&value[start..]);
     let end = digits.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(digits.len());
-    if end == 0 || digits.get(end).is_some_and(|byte| !is_space(byte)) {
+    if end == 0 || digits.get(end).is_some_and(|byte| *byte != 0 && !is_space(byte)) {
         return None;
     }
     digits[..end].iter().try_fold(0_u64, |number, &digit| number.checked_mul(10)?.checked_add(u64::from(digit - b'0')))

@@ -131,13 +131,18 @@ impl Table {
         keys: &impl Keys,
         guard: &Guard,
     ) -> Claim {
-        if !self.commit(root, position, slot, claim, keys) {
-            // A frozen slot was in the way. Whoever froze it had read a state that names this bucket, and by its mark we
-            // see that state or a later one: either this split is still to be finished, or it is over. Both freeze our slot.
-            self.help_split(self.state(), keys, guard);
-        }
-        // Acquire: if others decided, see what they saw.
-        let word = Word(slot.load(Ordering::Acquire));
+        let word = loop {
+            if !self.commit(root, position, slot, claim, keys) {
+                // A frozen slot was in the way: of a split that is still to be finished, or is over. Both freeze our slot.
+                self.help_split(self.state(), keys, guard);
+            }
+            // Acquire: if others decided, see what they saw.
+            let word = Word(slot.load(Ordering::Acquire));
+            // Still open only if the state that we helped was older than the frozen mark that we met: go again, now we know it.
+            if word != claim {
+                break word;
+            }
+        };
         if word.thawed() == claim {
             debug_assert!(word.is_frozen(), "T1: an undecided claim is frozen");
             Claim::Frozen
@@ -204,7 +209,7 @@ impl Table {
         // Release: readers that see the live word see the entry, also if a helper publishes it: the helper has acquired the
         // claim, and an RMW continues its release sequence. Failure is Relaxed: others decided.
         let _ = slot.compare_exchange(claim.0, claim.committed().0, Ordering::AcqRel, Ordering::Relaxed);
-        // Relaxed: if the exchange failed because the slot was frozen, the caller helps with the split.
-        Word(slot.load(Ordering::Relaxed)).thawed() != claim
+        // Acquire: if the slot was frozen meanwhile, the caller helps with the split, whose state it must then see.
+        Word(slot.load(Ordering::Acquire)).thawed() != claim
     }
 }

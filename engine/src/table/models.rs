@@ -355,3 +355,21 @@ fn split_visit() {
         |_, _, once| assert!(once),
     );
 }
+
+/// Two inserts of one key against a reader: what was seen once is not unseen, whichever claim lost.
+#[test]
+fn t2_insert_insert_read() {
+    check(2, || {
+        let table = table();
+        let threads = [1, 2].map(|value| {
+            let table = Arc::clone(&table);
+            thread::spawn(move || insert((&table, &Guard::NeverFree), K, value))
+        });
+        let guard = Guard::NeverFree;
+        let first = get((&table, &guard), K);
+        let second = get((&table, &guard), K);
+        assert!(first.is_none() || first == second, "{first:?}, then {second:?}");
+        let won = threads.map(|thread| thread.join().expect("no panic"));
+        assert!(won[0] != won[1], "exactly one insert wins");
+    });
+}
