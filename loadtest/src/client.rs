@@ -46,6 +46,8 @@ pub enum Reply<'a> {
     Version(&'a [u8]),
     /// The rest of a `STAT` line.
     Stat(&'a [u8]),
+    /// Meta dialect: done, whatever it was.
+    Done,
     /// Unknown command.
     Error,
     /// The server blames the request; the text after the word.
@@ -78,7 +80,10 @@ pub fn parse(bytes: &[u8]) -> Parsed<'_> {
     if let Some(fields) = line.strip_prefix(b"VALUE ") {
         return parse_value(fields, bytes, newline + 1);
     }
-    match parse_line(line) {
+    if let Some(fields) = line.strip_prefix(b"VA ") {
+        return parse_meta_value(fields, bytes, newline + 1);
+    }
+    match parse_line(line).or_else(|| parse_meta_line(line)) {
         Some(reply) => Parsed::Complete(reply, newline + 1),
         None => Parsed::Malformed,
     }
@@ -99,6 +104,54 @@ fn parse_value<'a>(fields: &'a [u8], bytes: &'a [u8], data_start: usize) -> Pars
     }
     let ValueHeader { key, flags, cas, .. } = header;
     Parsed::Complete(Reply::Value { key, flags, cas, data: &bytes[data_start..data_end] }, data_end + 2)
+}
+
+/// The same for what follows `VA `: the length, then flags of which `k` is the key, `c` the CAS id and `f` the client flags.
+fn parse_meta_value<'a>(fields: &'a [u8], bytes: &'a [u8], data_start: usize) -> Parsed<'a> {
+    let mut words = fields.split(|byte| *byte == b' ');
+    let value_bytes = words.next().and_then(parse_number).and_then(|bytes| usize::try_from(bytes).ok());
+    let Some(value_bytes) = value_bytes.filter(|bytes| *bytes <= VALUE_BYTES_MAX) else {
+        return Parsed::Malformed;
+    };
+    let (mut key, mut flags, mut cas) = (&b""[..], 0, None);
+    for word in words {
+        match word {
+            [b'k', name @ ..] => key = name,
+            [b'c', id @ ..] => match parse_number(id) {
+                Some(id) => cas = Some(id),
+                None => return Parsed::Malformed,
+            },
+            [b'f', number @ ..] => match parse_number(number).and_then(|number| number.try_into().ok()) {
+                Some(number) => flags = number,
+                None => return Parsed::Malformed,
+            },
+            _ => {}
+        }
+    }
+    let data_end = data_start + value_bytes;
+    if bytes.len() < data_end + 2 {
+        return Parsed::Partial(data_end + 2);
+    }
+    if bytes[data_end..data_end + 2] != *b"\r\n" {
+        return Parsed::Malformed;
+    }
+    Parsed::Complete(Reply::Value { key, flags, cas, data: &bytes[data_start..data_end] }, data_end + 2)
+}
+
+/// Replies of the meta dialect without data. Flags that they carry were not asked for.
+fn parse_meta_line(line: &[u8]) -> Option<Reply<'_>> {
+    let (code, rest) = line.split_at_checked(2)?;
+    if !rest.is_empty() && rest[0] != b' ' {
+        return None;
+    }
+    Some(match code {
+        b"HD" => Reply::Done,
+        b"EN" | b"MN" => Reply::End,
+        b"NS" => Reply::NotStored,
+        b"EX" => Reply::Exists,
+        b"NF" => Reply::NotFound,
+        _ => return None,
+    })
 }
 
 struct ValueHeader<'a> {
@@ -162,7 +215,8 @@ fn take_number(bytes: &[u8]) -> Option<(u64, &[u8])> {
     (digits > 0).then_some((number, &bytes[digits..]))
 }
 
-fn parse_number(bytes: &[u8]) -> Option<u64> {
+/// Reads a number in decimal.
+pub fn parse_number(bytes: &[u8]) -> Option<u64> {
     let (number, rest) = take_number(bytes)?;
     rest.is_empty().then_some(number)
 }
@@ -194,6 +248,28 @@ pub fn begin_store(out: &mut Vec<u8>, store: Store<'_>, key: impl FnOnce(&mut Ve
         out.push(b' ');
         write_number(out, cas_id);
     }
+    out.extend_from_slice(LINE_END);
+}
+
+/// Appends the meta dialect's `ms` up to its data block, as [`begin_store`] does.
+pub fn begin_meta_store(out: &mut Vec<u8>, store: Store<'_>, key: impl FnOnce(&mut Vec<u8>)) {
+    out.extend_from_slice(b"ms ");
+    key(out);
+    out.push(b' ');
+    write_number(out, store.value_bytes as u64);
+    out.extend_from_slice(b" T");
+    write_number(out, u64::from(store.ttl_s));
+    if let Some(cas_id) = store.cas_id {
+        out.extend_from_slice(b" C");
+        write_number(out, cas_id);
+    }
+    out.extend_from_slice(match store.word {
+        "add" => b" ME",
+        "replace" => b" MR",
+        "append" => b" MA",
+        "prepend" => b" MP",
+        _ => b"",
+    });
     out.extend_from_slice(LINE_END);
 }
 
@@ -229,6 +305,14 @@ mod tests {
         (b"DELETED\r\n", Reply::Deleted),
         (b"TOUCHED\r\n", Reply::Touched),
         (b"OK\r\n", Reply::Ok),
+        (b"HD\r\n", Reply::Done),
+        (b"EN\r\n", Reply::End),
+        (b"MN\r\n", Reply::End),
+        (b"NF\r\n", Reply::NotFound),
+        (b"NS kfoo\r\n", Reply::NotStored),
+        (b"EX\r\n", Reply::Exists),
+        (b"VA 2 kfoo c7 f5\r\na\n\r\n", Reply::Value { key: b"foo", flags: 5, cas: Some(7), data: b"a\n" }),
+        (b"VA 1\r\n5\r\n", Reply::Value { key: b"", flags: 0, cas: None, data: b"5" }),
         (b"ERROR\r\n", Reply::Error),
         (b"ERROR Too many open connections\r\n", Reply::Error),
         (b"CLIENT_ERROR bad data chunk\r\n", Reply::ClientError(b"bad data chunk")),
@@ -271,6 +355,10 @@ mod tests {
             b"\r\n",
             b"END\n",
             b"ENDED\r\n",
+            b"HDX\r\n",
+            b"VA x\r\n",
+            b"VA 1 cx\r\na\r\n",
+            b"VA 1\r\nab\r\n",
             b"stored\r\n",
             b"12a\r\n",
             b"18446744073709551616\r\n",

@@ -10,7 +10,7 @@ use crate::error::{EXIT_OK, EXIT_WRONG_ANSWERS, Error};
 use crate::fleet::{Driven, Fleet, Pace};
 use crate::load::Load;
 use crate::popularity::Popularity;
-use crate::process::{Server, ServerCommand};
+use crate::process::{Endpoint, Server};
 use crate::progress::{Goal, Progress};
 use crate::record::{LiveTotals, Record};
 use crate::run::run_mark;
@@ -30,9 +30,9 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub struct ComparePlan {
     /// The server to compare with.
-    pub a: ServerCommand,
+    pub a: Contender,
     /// The server that is compared.
-    pub b: ServerCommand,
+    pub b: Contender,
     /// The requests; all keys are written first.
     pub load: Load,
     /// What is measured.
@@ -45,6 +45,15 @@ pub struct ComparePlan {
     pub server_cpu: Option<usize>,
     /// Core of the client.
     pub client_cpu: Option<usize>,
+}
+
+/// A server to compare.
+#[derive(Clone, Debug)]
+pub struct Contender {
+    /// Where it is, or how to start it.
+    pub endpoint: Endpoint,
+    /// Process whose CPU time is its own, if it runs already and on this machine.
+    pub pid: Option<u32>,
 }
 
 /// A workload with a name.
@@ -90,8 +99,8 @@ impl Suite {
 pub struct Slice {
     /// Requests answered per second.
     pub requests_per_s: f64,
-    /// The server's CPU time per request.
-    pub server_cpu_ns: f64,
+    /// The server's CPU time per request, if its process is known.
+    pub server_cpu_ns: Option<f64>,
     /// The client's CPU time per request.
     pub client_cpu_ns: f64,
 }
@@ -103,8 +112,8 @@ pub struct Side {
     pub slices: Vec<Slice>,
     /// Requests per second.
     pub requests_per_s: Spread,
-    /// The server's CPU time per request.
-    pub server_cpu_ns: Spread,
+    /// The server's CPU time per request, if its process is known.
+    pub server_cpu_ns: Option<Spread>,
     /// The client's CPU time per request.
     pub client_cpu_ns: Spread,
     /// Hits among the keys asked for.
@@ -126,8 +135,8 @@ pub struct Comparison {
     pub a: Side,
     /// The server that is compared.
     pub b: Side,
-    /// B's CPU time per request divided by A's, over the pairs of slices.
-    pub cpu_ratio: Spread,
+    /// B's CPU time per request divided by A's, over the pairs of slices, if both processes are known.
+    pub cpu_ratio: Option<Spread>,
     /// B's throughput divided by A's, over the pairs of slices.
     pub throughput_ratio: Spread,
 }
@@ -159,7 +168,10 @@ pub struct CompareReport {
 struct Contestant {
     /// Declared before the process, so that connections close before the server is told to end.
     fleet: Fleet,
-    server: Server,
+    /// The process, if it was started here.
+    server: Option<Server>,
+    pid: Option<u32>,
+    name: String,
 }
 
 /// Carries out a `compare`. Both servers are ended in any case.
@@ -175,8 +187,8 @@ pub fn compare(plan: &ComparePlan, quiet: bool, stop: &AtomicBool) -> Result<Com
         comparisons.push(measure(plan, workload, &mut a, &mut b, quiet, stop)?);
     }
     Ok(CompareReport {
-        a: plan.a.to_string(),
-        b: plan.b.to_string(),
+        a: plan.a.endpoint.to_string(),
+        b: plan.b.endpoint.to_string(),
         items: plan.load.description.clone(),
         connections: plan.load.shape.connections,
         threads: plan.load.shape.threads,
@@ -190,38 +202,59 @@ pub fn compare(plan: &ComparePlan, quiet: bool, stop: &AtomicBool) -> Result<Com
 /// Starts a server on its core, connects, and writes every key.
 fn contestant(
     plan: &ComparePlan,
-    command: &ServerCommand,
+    contender: &Contender,
     name: &str,
     quiet: bool,
     stop: &AtomicBool,
 ) -> Result<Contestant, Error> {
     let load = &plan.load;
-    let mut server = {
-        // The child and all its threads inherit the core.
-        let _pinned = plan.server_cpu.map(|cpu| Pinned::to(&[cpu])).transpose()?;
-        Server::start(command, name, stop)?
+    let server = match &contender.endpoint {
+        Endpoint::Running(_) => None,
+        Endpoint::Started(command) => {
+            // The child and all its threads inherit the core.
+            let _pinned = plan.server_cpu.map(|cpu| Pinned::to(&[cpu])).transpose()?;
+            Some(Server::start(command, name, stop)?)
+        }
     };
-    let mut fleet = Fleet::connect(server.target(), load.shape, &load.items, run_mark(), load.books_by_writer())?;
+    let target = match (&server, &contender.endpoint) {
+        (Some(server), _) => server.target().clone(),
+        (None, Endpoint::Running(target)) => target.clone(),
+        (None, Endpoint::Started(_)) => unreachable!("a server to be started was started"),
+    };
+    let pid = server.as_ref().map(Server::pid).or(contender.pid);
+    let mut fleet = Fleet::connect(&target, load.shape, &load.items, run_mark(), load.books_by_writer())?;
     let mut progress = Progress::new(format!("fill {name}"), Goal::Requests(load.fill_total()), quiet);
     let pace = Pace { duration: None, rate: None, depth: 1, patience: load.patience, strict: false, stop };
     let filled = fleet.fill(load.keys, &load.mix, pace, &mut |totals| progress.show(totals))?;
-    check_end(filled.ended, &mut server)?;
+    let mut contestant = Contestant { fleet, server, pid, name: contender.endpoint.to_string() };
+    contestant.check_end(filled.ended)?;
     if filled.record.sets < load.fill_total() {
         let stored = filled.record.sets;
         let faults: Vec<String> =
             filled.record.faults().map(|(fault, count)| format!("{count} {}", fault.name())).collect();
         let reason = format!("it stored only {stored} of {} items: {}", load.fill_total(), faults.join(", "));
-        return Err(Error::ServerLost { target: command.to_string(), reason });
+        return Err(Error::ServerLost { target: contestant.name, reason });
     }
-    fleet.churn(load.requests_per_connection);
-    Ok(Contestant { fleet, server })
+    contestant.fleet.churn(load.requests_per_connection);
+    Ok(contestant)
 }
 
-fn check_end(ended: Ended, server: &mut Server) -> Result<(), Error> {
-    match ended {
-        Ended::Done => Ok(()),
-        Ended::Stopped => Err(Error::Interrupted),
-        Ended::AllConnectionsLost | Ended::Stalled => Err(server.lost()),
+impl Contestant {
+    fn check_end(&mut self, ended: Ended) -> Result<(), Error> {
+        match (ended, &mut self.server) {
+            (Ended::Done, _) => Ok(()),
+            (Ended::Stopped, _) => Err(Error::Interrupted),
+            (_, Some(server)) => Err(server.lost()),
+            (_, None) => {
+                let reason = "the server went away or stopped answering".into();
+                Err(Error::ServerLost { target: self.name.clone(), reason })
+            }
+        }
+    }
+
+    fn cpu_ns(&self) -> Result<Option<u64>, Error> {
+        let account = self.pid.map(cpu::process_cpu_ns).transpose();
+        account.map_err(|source| Error::System { action: "read the server's CPU time", source })
     }
 }
 
@@ -263,7 +296,7 @@ fn measure(
     }
     let [(.., slices_a, record_a), (.., slices_b, record_b)] = sides;
     let pairs = || slices_a.iter().zip(&slices_b);
-    let cpu_ratio = spread(pairs().map(|(a, b)| b.server_cpu_ns / a.server_cpu_ns));
+    let cpu_ratio = Spread::of(pairs().filter_map(|(a, b)| Some(b.server_cpu_ns? / a.server_cpu_ns?)));
     let throughput_ratio = spread(pairs().map(|(a, b)| b.requests_per_s / a.requests_per_s));
     let requests = (record_a.requests + record_b.requests).max(1) as f64;
     let keys =
@@ -280,19 +313,14 @@ fn measure(
 
 /// One slice, from an idle server to an idle server.
 fn measure_slice(contestant: &mut Contestant, draws: &mut [Draws], pace: Pace<'_>) -> Result<(Slice, Driven), Error> {
-    let Contestant { fleet, server } = contestant;
-    let account = |server: &Server| {
-        cpu::process_cpu_ns(server.pid())
-            .map_err(|source| Error::System { action: "read the server's CPU time", source })
-    };
-    let cpu_before = account(server)?;
-    let driven = fleet.drive(draws, pace, &mut |_| {})?;
-    check_end(driven.ended, server)?;
-    let cpu_ns = account(server)?.saturating_sub(cpu_before);
+    let cpu_before = contestant.cpu_ns()?;
+    let driven = contestant.fleet.drive(draws, pace, &mut |_| {})?;
+    contestant.check_end(driven.ended)?;
+    let cpu_ns = contestant.cpu_ns()?.zip(cpu_before).map(|(after, before)| after.saturating_sub(before));
     let requests = driven.record.requests.max(1) as f64;
     let slice = Slice {
         requests_per_s: requests / driven.elapsed.as_secs_f64(),
-        server_cpu_ns: cpu_ns as f64 / requests,
+        server_cpu_ns: cpu_ns.map(|cpu_ns| cpu_ns as f64 / requests),
         client_cpu_ns: driven.record.client_cpu_ns as f64 / requests,
     };
     Ok((slice, driven))
@@ -301,7 +329,7 @@ fn measure_slice(contestant: &mut Contestant, draws: &mut [Draws], pace: Pace<'_
 fn side(slices: Vec<Slice>, record: &Record) -> Side {
     Side {
         requests_per_s: spread(slices.iter().map(|slice| slice.requests_per_s)),
-        server_cpu_ns: spread(slices.iter().map(|slice| slice.server_cpu_ns)),
+        server_cpu_ns: Spread::of(slices.iter().filter_map(|slice| slice.server_cpu_ns)),
         client_cpu_ns: spread(slices.iter().map(|slice| slice.client_cpu_ns)),
         hit_ratio: record.hit_ratio(),
         errors: record.faults().map(|(fault, count)| (fault.name(), count)).collect(),
@@ -325,18 +353,22 @@ impl CompareReport {
 }
 
 impl Comparison {
-    /// What the ratio of CPU times allows to say.
+    /// What the ratio of CPU times allows to say, or that of throughput where CPU times are not known.
     pub fn verdict(&self) -> String {
-        let Spread { median, min, max, median_interval } = self.cpu_ratio;
+        let (Spread { median, min, max, median_interval }, what) = match self.cpu_ratio {
+            Some(cpu_ratio) => (cpu_ratio, "CPU per request"),
+            None => (self.throughput_ratio, "throughput"),
+        };
+        let verb = if self.cpu_ratio.is_some() { "needs" } else { "has" };
         // With too few slices for an interval, only slices that all agree say anything.
         let (low, high) = median_interval.unwrap_or((min, max));
         let percent = (median - 1.0).abs() * 100.0;
         if high < 1.0 {
-            format!("B needs {percent:.0} % less CPU per request than A")
+            format!("B {verb} {percent:.0} % less {what} than A")
         } else if low > 1.0 {
-            format!("B needs {percent:.0} % more CPU per request than A")
+            format!("B {verb} {percent:.0} % more {what} than A")
         } else {
-            "these slices show no difference in CPU per request".into()
+            format!("these slices show no difference in {what}")
         }
     }
 }
@@ -365,7 +397,10 @@ impl fmt::Display for CompareReport {
         if self.comparisons.len() > 1 {
             write_summary(f, &self.comparisons)?;
         }
-        writeln!(f, "\nOne core proves the cost of a request on one thread, not scaling.")
+        if self.server_cpu.is_some() {
+            writeln!(f, "\nOne core proves the cost of a request on one thread, not scaling.")?;
+        }
+        Ok(())
     }
 }
 
@@ -386,10 +421,18 @@ impl fmt::Display for Comparison {
         let mut line =
             |name: &str, a: String, b: String, ratio: String| writeln!(f, "  {name:<25} {a:<32} {b:<32} {ratio}");
         line("requests/s", rate(&a.requests_per_s), rate(&b.requests_per_s), ratio(&self.throughput_ratio))?;
-        line("server CPU ns/request", cost(&a.server_cpu_ns), cost(&b.server_cpu_ns), ratio(&self.cpu_ratio))?;
+        let unknown = || "not known".into();
+        let server_cost = |side: &Side| side.server_cpu_ns.as_ref().map_or_else(unknown, cost);
+        line(
+            "server CPU ns/request",
+            server_cost(a),
+            server_cost(b),
+            self.cpu_ratio.as_ref().map_or_else(String::new, ratio),
+        )?;
         if self.keys_per_request > 1.5 {
-            let per_key = |spread: &Spread| format!("{:.1}", spread.median / self.keys_per_request);
-            line("server CPU ns/key", per_key(&a.server_cpu_ns), per_key(&b.server_cpu_ns), String::new())?;
+            let per_key = |spread: Spread| format!("{:.1}", spread.median / self.keys_per_request);
+            let per_key = |side: &Side| side.server_cpu_ns.map_or_else(unknown, per_key);
+            line("server CPU ns/key", per_key(a), per_key(b), String::new())?;
         }
         line("client CPU ns/request", cost(&a.client_cpu_ns), cost(&b.client_cpu_ns), String::new())?;
         let hits = |side: &Side| side.hit_ratio.map_or("-".into(), |ratio| format!("{:.2} %", ratio * 100.0));
@@ -399,7 +442,7 @@ impl fmt::Display for Comparison {
                 writeln!(f, "  {name} gave {count} {error}")?;
             }
         }
-        if let Some((low, high)) = self.cpu_ratio.median_interval {
+        if let Some((low, high)) = self.cpu_ratio.unwrap_or(self.throughput_ratio).median_interval {
             writeln!(f, "  verdict: {} (95 % interval of B/A {low:.3}..{high:.3})", self.verdict())
         } else {
             writeln!(f, "  verdict: {} (too few slices for an interval)", self.verdict())
@@ -416,17 +459,23 @@ fn write_summary(f: &mut fmt::Formatter<'_>, comparisons: &[Comparison]) -> fmt:
     )?;
     for comparison in comparisons {
         let Comparison { workload, a, b, cpu_ratio, throughput_ratio, .. } = comparison;
-        let ratio = format!("{:.3} ({:.3}..{:.3})", cpu_ratio.median, cpu_ratio.min, cpu_ratio.max);
-        let client = |side: &Side| side.client_cpu_ns.median / side.server_cpu_ns.median;
+        let ratio = |ratio: &Spread| format!("{:.3} ({:.3}..{:.3})", ratio.median, ratio.min, ratio.max);
+        let ratio = cpu_ratio.as_ref().map_or("-".into(), ratio);
+        let server_cpu_ns = |side: &Side| side.server_cpu_ns.map_or(f64::NAN, |spread| spread.median);
+        let cost = |side: &Side| side.server_cpu_ns.map_or("-".into(), |spread| format!("{:.0}", spread.median));
+        let client = |side: &Side| side.client_cpu_ns.median / server_cpu_ns(side);
+        let client = match cpu_ratio {
+            Some(_) => format!("{:.2} / {:.2}", client(a), client(b)),
+            None => "-".into(),
+        };
         writeln!(
             f,
-            "{workload:<18} {:>12} {:>12} {:>10.0} {:>10.0} {ratio:>22} {:>8.2} {:>14}",
+            "{workload:<18} {:>12} {:>12} {:>10} {:>10} {ratio:>22} {:>8.2} {client:>14}",
             short(a.requests_per_s.median),
             short(b.requests_per_s.median),
-            a.server_cpu_ns.median,
-            b.server_cpu_ns.median,
+            cost(a),
+            cost(b),
             throughput_ratio.median,
-            format!("{:.2} / {:.2}", client(a), client(b)),
         )?;
     }
     Ok(())

@@ -1,10 +1,10 @@
 //! The command line: what can be asked for, and whether it makes sense.
 
-use crate::compare::{ComparePlan, Named, Suite};
+use crate::compare::{ComparePlan, Contender, Named, Suite};
 use crate::cpu;
 use crate::error::Error;
 use crate::load::{LoadArgs, usage, within};
-use crate::process::{Endpoint, ServerCommand};
+use crate::process::Endpoint;
 use crate::replay::ReplayPlan;
 use crate::run::RunPlan;
 use crate::schedule::{Arrivals, Rate};
@@ -36,7 +36,7 @@ pub enum Command {
     /// Raise the rate of an open loop until a latency objective breaks, and report where
     #[command(args_override_self = true)]
     Sweep(SweepArgs),
-    /// Start two servers and compare what a request costs them, in alternating short slices on one core
+    /// Start two servers, or take running ones, and compare what a request costs them, in alternating short slices on one core
     #[command(args_override_self = true)]
     Compare(CompareArgs),
     /// Replay recorded requests look-aside (get; on a miss set) and report the hit ratio, on one server or on two
@@ -128,12 +128,19 @@ pub struct SweepArgs {
 /// Options of `compare`.
 #[derive(Args, Debug)]
 pub struct CompareArgs {
-    /// Command of the server to compare with; {port} stands for its port (or {socket} for the path of a Unix socket)
-    #[arg(long, value_name = "COMMAND", value_parser = ServerCommand::new)]
-    pub a: ServerCommand,
-    /// Command of the server that is compared
-    #[arg(long, value_name = "COMMAND", value_parser = ServerCommand::new)]
-    pub b: ServerCommand,
+    /// Server to compare with: a COMMAND to start, with {port} for its port (or {socket} for the path of a Unix socket),
+    /// or HOST:PORT or unix:PATH of one that runs
+    #[arg(long, value_name = "SERVER", value_parser = Endpoint::new)]
+    pub a: Endpoint,
+    /// Server that is compared
+    #[arg(long, value_name = "SERVER", value_parser = Endpoint::new)]
+    pub b: Endpoint,
+    /// Process of A if it runs already, to account its CPU time
+    #[arg(long, value_name = "PID")]
+    pub a_pid: Option<u32>,
+    /// Process of B if it runs already, to account its CPU time
+    #[arg(long, value_name = "PID")]
+    pub b_pid: Option<u32>,
     /// Run a named set of workloads instead of the one that the options describe
     #[arg(long)]
     pub suite: Option<Suite>,
@@ -270,8 +277,18 @@ impl CompareArgs {
     pub fn plan(&self) -> Result<ComparePlan, Error> {
         within("slices", self.slices, 1, 10_000)?;
         let allowed = cpu::allowed_cpus()?;
+        let is_running = |endpoint: &Endpoint| matches!(endpoint, Endpoint::Running(_));
+        if is_running(&self.a) && self.a == self.b {
+            return usage("--a and --b are the same server: its values would overwrite each other".into());
+        }
+        for (endpoint, pid, name) in [(&self.a, self.a_pid, "a"), (&self.b, self.b_pid, "b")] {
+            if pid.is_some() && !is_running(endpoint) {
+                return usage(format!("--{name}-pid: the process of a server that is started is known"));
+            }
+        }
         let server_cpu = match self.cpu {
-            _ if self.no_pin => None,
+            // A running server stays where it is; two servers on different terms cannot be compared.
+            _ if self.no_pin || is_running(&self.a) || is_running(&self.b) => None,
             Some(cpu) => Some(cpu),
             None => allowed.last().copied(),
         };
@@ -287,8 +304,8 @@ impl CompareArgs {
             None => vec![Named { name: load.description.clone(), mix: load.mix.clone(), depth: load.depth }],
         };
         Ok(ComparePlan {
-            a: self.a.clone(),
-            b: self.b.clone(),
+            a: Contender { endpoint: self.a.clone(), pid: self.a_pid },
+            b: Contender { endpoint: self.b.clone(), pid: self.b_pid },
             load,
             workloads,
             slices: self.slices,

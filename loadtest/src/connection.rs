@@ -59,6 +59,8 @@ struct Pending {
     class: Class,
     /// Keys of it that are still in `asked`.
     keys_left: u32,
+    /// A hit is the whole answer; else an end follows.
+    ends_with_hit: bool,
     purpose: Purpose,
     /// When its latency began: the due time in an open loop, else when it was sent.
     due: Instant,
@@ -145,15 +147,21 @@ impl Connection {
         }
         self.requests_left = self.requests_left.saturating_sub(1);
         let mut keys_left = 0;
+        let ends_with_hit = desk.items.meta && draft.keys.len() == 1;
         let mut purpose = Purpose::Read;
         match draft.class {
             Class::Get | Class::Gets => {
-                self.outgoing.extend_from_slice(draft.class.name().as_bytes());
-                for &key in &draft.keys {
-                    self.push_asked(key, desk);
-                }
                 keys_left = draft.keys.len() as u32;
-                self.outgoing.extend_from_slice(client::LINE_END);
+                if desk.items.meta {
+                    self.push_meta_get(draft, desk);
+                } else {
+                    self.outgoing.extend_from_slice(draft.class.name().as_bytes());
+                    for &key in &draft.keys {
+                        self.outgoing.push(b' ');
+                        self.push_asked(key, desk);
+                    }
+                    self.outgoing.extend_from_slice(client::LINE_END);
+                }
             }
             Class::Set | Class::Add | Class::Cas | Class::Append | Class::Prepend => {
                 for &key in &draft.keys {
@@ -163,37 +171,63 @@ impl Connection {
             Class::Delete => {
                 for &key in &draft.keys {
                     purpose = Purpose::Write(desk.author.hand_out(key));
-                    self.push_line(b"delete ", key, b"", desk);
+                    self.push_line(if desk.items.meta { b"md " } else { b"delete " }, key, b"", desk);
                 }
             }
             Class::Incr => {
                 for &key in &draft.keys {
                     purpose = Purpose::Count(key, desk.author.floor(key));
                     desk.author.counters().count_up(key);
-                    self.push_line(b"incr ", key, b" 1", desk);
+                    if desk.items.meta {
+                        self.push_line(b"ma ", key, b" D1 v", desk);
+                    } else {
+                        self.push_line(b"incr ", key, b" 1", desk);
+                    }
                 }
             }
             Class::Touch => {
                 for &key in &draft.keys {
-                    self.push_line(b"touch ", key, b" ", desk);
+                    if desk.items.meta {
+                        self.push_line(b"mg ", key, b" T", desk);
+                    } else {
+                        self.push_line(b"touch ", key, b" ", desk);
+                    }
                     self.outgoing.truncate(self.outgoing.len() - client::LINE_END.len());
                     client::write_number(&mut self.outgoing, u64::from(draft.ttl_s));
                     self.outgoing.extend_from_slice(client::LINE_END);
                 }
             }
         }
-        self.pending.push_back(Pending { class: draft.class, keys_left, purpose, due, sent });
+        self.pending.push_back(Pending { class: draft.class, keys_left, ends_with_hit, purpose, due, sent });
     }
 
     /// Adds a key to a get.
     #[inline]
     fn push_asked<S>(&mut self, key: Key, desk: &Desk<'_, S>) {
-        self.outgoing.push(b' ');
         let name_start = self.outgoing.len();
         desk.items.write_name(key, &mut self.outgoing);
         let name_bytes = (self.outgoing.len() - name_start) as u8;
         let floor = desk.author.floor(key);
         self.asked.push_back(Asked { key, floor, name_start: name_start as u32, name_bytes });
+    }
+
+    /// Adds a get of the meta dialect: of several keys as quiet requests, which say nothing of misses, up to a no-op.
+    fn push_meta_get<S>(&mut self, draft: &Draft, desk: &Desk<'_, S>) {
+        let flags: &[u8] = match (draft.class, draft.keys.len()) {
+            (Class::Gets, 1) => b" k v c",
+            (Class::Gets, _) => b" k v c q",
+            (_, 1) => b" k v",
+            _ => b" k v q",
+        };
+        for &key in &draft.keys {
+            self.outgoing.extend_from_slice(b"mg ");
+            self.push_asked(key, desk);
+            self.outgoing.extend_from_slice(flags);
+            self.outgoing.extend_from_slice(client::LINE_END);
+        }
+        if draft.keys.len() > 1 {
+            self.outgoing.extend_from_slice(b"mn\r\n");
+        }
     }
 
     /// Adds a request of one line.
@@ -211,11 +245,14 @@ impl Connection {
         let mut store = client::Store { word: draft.class.name(), ttl_s: draft.ttl_s, value_bytes: 0, cas_id: None };
         let out = &mut self.outgoing;
         let name = |out: &mut Vec<u8>| items.write_name(key, out);
+        let begin = |out: &mut Vec<u8>, store| {
+            if items.meta { client::begin_meta_store(out, store, name) } else { client::begin_store(out, store, name) }
+        };
         if Space::of(key) == Space::Counters {
             let mut text = Vec::with_capacity(20);
             client::write_number(&mut text, author.counters().first_value(key));
             store.value_bytes = text.len();
-            client::begin_store(out, store, name);
+            begin(out, store);
             out.extend_from_slice(&text);
             out.extend_from_slice(client::LINE_END);
             return Purpose::Begin(key);
@@ -231,7 +268,7 @@ impl Connection {
         } else {
             items.value_bytes.of(space::number(key))
         };
-        client::begin_store(out, store, name);
+        begin(out, store);
         value::write(out, key, ticket.stamp, store.value_bytes);
         out.extend_from_slice(client::LINE_END);
         basis.map_or(Purpose::Write(ticket), |(basis, floor)| Purpose::Replace(ticket, basis, floor))
@@ -340,26 +377,42 @@ impl Connection {
             return Err(Fault::Malformed);
         };
         let mut effect = Effect::None;
+        // What the meta dialect says in other words; a classic server never says it.
+        let reply = match (request.class, reply) {
+            (Class::Delete, Reply::Done) => Reply::Deleted,
+            (Class::Touch, Reply::Done) => Reply::Touched,
+            (Class::Touch, Reply::End) => Reply::NotFound,
+            (Class::Append | Class::Prepend, Reply::NotFound) => Reply::NotStored,
+            (Class::Get | Class::Gets | Class::Incr, Reply::Done) => return Err(Fault::Malformed),
+            (_, Reply::Done) => Reply::Stored,
+            (Class::Incr, Reply::Value { data, .. }) => match client::parse_number(data) {
+                Some(number) => Reply::Number(number),
+                None => return Err(Fault::Malformed),
+            },
+            _ => reply,
+        };
         match (request.class, reply) {
             (Class::Get | Class::Gets, Reply::Value { key: name, data, cas, .. }) => {
                 // Hits come in the order of the keys; those skipped are misses.
-                while request.keys_left > 0 {
-                    request.keys_left -= 1;
-                    let Some(asked) = self.asked.pop_front() else {
-                        break;
+                let asked = loop {
+                    let Some(asked) = self.asked.pop_front().filter(|_| request.keys_left > 0) else {
+                        return Err(Fault::WrongKey);
                     };
+                    request.keys_left -= 1;
                     let start = asked.name_start as usize;
                     if self.outgoing[start..start + usize::from(asked.name_bytes)] == *name {
-                        let version = desk.author.judge(asked.key, asked.floor, data, desk.strict, desk.record);
-                        if request.class == Class::Gets {
-                            let cas_id = cas.ok_or(Fault::Malformed)?;
-                            desk.source.found(asked.key, Basis { cas_id, version });
-                        }
-                        return Ok(());
+                        break asked;
                     }
                     desk.miss(asked.key);
+                };
+                let version = desk.author.judge(asked.key, asked.floor, data, desk.strict, desk.record);
+                if request.class == Class::Gets {
+                    let cas_id = cas.ok_or(Fault::Malformed)?;
+                    desk.source.found(asked.key, Basis { cas_id, version });
                 }
-                return Err(Fault::WrongKey);
+                if !request.ends_with_hit {
+                    return Ok(());
+                }
             }
             (Class::Get | Class::Gets, Reply::End) => {
                 for _ in 0..request.keys_left {

@@ -194,7 +194,7 @@ impl Page for CompareReport {
             format!("<p><b>{}:</b> {}</p>\n", escape(&comparison.workload), escape(&comparison.verdict()))
         });
         let plots = [
-            plot("The server's CPU time", "ns per request", rows(&|side| Some(side.server_cpu_ns))),
+            plot("The server's CPU time", "ns per request", rows(&|side| side.server_cpu_ns)),
             plot("Throughput", "requests/s", rows(&|side| Some(side.requests_per_s))),
         ];
         verdicts.chain(plots.into_iter().flatten()).collect()

@@ -37,6 +37,15 @@ const VALUE_SALT: u64 = 0x7661_6c75_6573;
 /// Elements that make a list as long as an item's value, about half of the most that a list has.
 const LIST_ELEMENTS: usize = 16;
 
+/// How requests are written down.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
+pub enum Dialect {
+    /// get, set, incr, ...
+    Classic,
+    /// mg, ms, ma, ...; a get of several keys is quiet requests up to a no-op
+    Meta,
+}
+
 /// The requests.
 #[derive(Args, Clone, Debug)]
 pub struct LoadArgs {
@@ -67,6 +76,9 @@ pub struct LoadArgs {
     /// How long what is written may live, with weights if there are several [default: for ever]
     #[arg(long, value_name = "TIME[:WEIGHT],...", value_parser = Ttls::parse)]
     pub ttl: Option<Ttls>,
+    /// How requests are written down
+    #[arg(long, value_enum, default_value_t = Dialect::Classic)]
+    pub dialect: Dialect,
     /// Keys that one get asks for
     #[arg(long, value_name = "KEYS", default_value_t = 1)]
     pub multiget: usize,
@@ -165,7 +177,7 @@ impl LoadArgs {
         within("churn", self.churn.unwrap_or(1), 1, u64::MAX)?;
         within("depth", self.depth, 1, DEPTH_MAX)?;
         let choices = self.choices()?;
-        let items = choices.items()?;
+        let items = Items { meta: self.dialect == Dialect::Meta, ..choices.items()? };
         Ok(Load {
             shape: Shape { threads: self.threads, connections: self.connections },
             requests_per_connection: self.churn.unwrap_or(u64::MAX),
@@ -242,6 +254,9 @@ impl LoadArgs {
         if ttls.0.iter().any(|(_, seconds)| *seconds > 0) {
             text += &format!(" that live {}", ttls.describe());
         }
+        if self.dialect == Dialect::Meta {
+            text += ", meta dialect";
+        }
         if *look_aside {
             text += ", look-aside";
         }
@@ -269,7 +284,7 @@ impl Choices {
             }
             None => ValueSizes::Drawn(self.value_size.drawn(0, VALUE_BYTES_MAX, VALUE_SALT)),
         };
-        Ok(Items { names, value_bytes })
+        Ok(Items { names, value_bytes, meta: false })
     }
 }
 

@@ -290,7 +290,7 @@ mod tests {
         let value_bytes = ValueSizes::PerKey(vec![1; keys]);
         Trace {
             requests: requests.into(),
-            items: Items { names: KeyNames::Listed(names), value_bytes },
+            items: Items { names: KeyNames::Listed(names), value_bytes, meta: false },
             footprint_bytes: 0,
         }
     }

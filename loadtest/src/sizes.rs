@@ -58,7 +58,7 @@ impl Tail {
 }
 
 impl Sizes {
-    /// Reads what [`Sizes::fmt`] writes; see `--value-size`.
+    /// Reads `100`, `uniform:10:60`, `lognormal:200:1.5@1..1m` and the other forms of `--value-size`.
     ///
     /// # Errors
     /// Says what would have been understood.

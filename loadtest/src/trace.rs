@@ -161,7 +161,11 @@ impl Collector {
         let values: u64 = self.value_bytes.iter().copied().map(u64::from).sum();
         Ok(Trace {
             requests: self.requests,
-            items: Items { names: KeyNames::Listed(self.names), value_bytes: ValueSizes::PerKey(self.value_bytes) },
+            items: Items {
+                names: KeyNames::Listed(self.names),
+                value_bytes: ValueSizes::PerKey(self.value_bytes),
+                meta: false,
+            },
             footprint_bytes: names + values,
         })
     }

@@ -23,6 +23,8 @@ pub struct Items {
     pub names: KeyNames,
     /// Length of the values.
     pub value_bytes: ValueSizes,
+    /// Whether they are asked for in the meta dialect instead of the classic one.
+    pub meta: bool,
 }
 
 impl Items {

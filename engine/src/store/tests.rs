@@ -139,7 +139,8 @@ impl Model {
 /// The number at the start of a value, read in another way than the store does.
 fn number(value: &[u8]) -> Option<u64> {
     let is_space = |&byte: &u8| byte == b' ' || (9..14).contains(&byte);
-    let word: Vec<u8> = value.iter().copied().skip_while(is_space).take_while(|byte| *byte != 0 && !is_space(byte)).collect();
+    let word: Vec<u8> =
+        value.iter().copied().skip_while(is_space).take_while(|byte| *byte != 0 && !is_space(byte)).collect();
     let text = String::from_utf8(word).ok()?;
     let digits = text.strip_prefix('+').unwrap_or(&text);
     (!digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok())?

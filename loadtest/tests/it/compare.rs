@@ -91,6 +91,8 @@ fn a_server_that_dies_ends_the_comparison_and_the_other_server() {
     let (honest, dying) = (pids.command(Manners::Honest), pids.command(Manners::Dying));
     let mut words = vec!["compare", "--a", &honest, "--b", &dying];
     words.extend(SHORT.split(' '));
+    // Long enough to reach the end of its life on a busy machine, too.
+    words.extend(["--slice", "1s"]);
     let output = loadtest(&words);
     assert_eq!(output.status.code(), Some(69), "{}", describe(&output));
     assert!(describe(&output).contains("closed all connections"), "{}", describe(&output));
@@ -116,4 +118,26 @@ fn an_interrupt_ends_both_servers() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130), "{}", describe(&output));
     pids.check_ended();
+}
+
+#[test]
+fn running_servers_are_compared_by_throughput_or_by_their_processes() {
+    let (a, b) = (fake::start(Manners::Honest), fake::start(Manners::Honest));
+    let mut words = vec!["compare", "--a", &a, "--b", &b];
+    words.extend(SHORT.split(' '));
+    let output = loadtest(&words);
+    let seen = describe(&output);
+    assert_eq!(output.status.code(), Some(0), "{seen}");
+    assert!(seen.contains("not known") && seen.contains("throughput"), "{seen}");
+    let pid = std::process::id().to_string();
+    words.extend(["--a-pid", &pid, "--b-pid", &pid]);
+    let output = loadtest(&words);
+    let seen = describe(&output);
+    assert!(seen.contains("CPU per request") && !seen.contains("not known"), "{seen}");
+    let output = loadtest(&["compare", "--a", &a, "--b", &a]);
+    assert_eq!(output.status.code(), Some(64), "{}", describe(&output));
+    let lying = fake::start(Manners::Corrupt);
+    let mut words = vec!["compare", "--a", &a, "--b", &lying];
+    words.extend(SHORT.split(' '));
+    assert_eq!(loadtest(&words).status.code(), Some(1));
 }

@@ -169,6 +169,44 @@ fn answer(reader: &mut BufReader<&TcpStream>, answers: &mut Vec<u8>, shared: &Sh
                 store(words[0], key, value, cas_id, served, shared)
             });
         }
+        ["mg", key, ref flags @ ..] => meta_get(key, flags, answers, shared),
+        ["mn"] => answers.extend_from_slice(b"MN\r\n"),
+        ["ms", key, bytes, ref flags @ ..] => {
+            let mut value = vec![0; bytes.parse::<usize>().expect("a length") + 2];
+            reader.read_exact(&mut value)?;
+            assert!(value.ends_with(b"\r\n"), "the data ends in CR LF");
+            value.truncate(value.len() - 2);
+            let flag = |name| flags.iter().find_map(|flag| flag.strip_prefix(name));
+            assert!(flag('T').is_some_and(|ttl| ttl.parse::<u32>().is_ok()), "{line:?}");
+            let cas_id = flag('C').map(|id| id.parse().expect("a number"));
+            let word = match flag('M') {
+                None if cas_id.is_some() => "cas",
+                None => "set",
+                Some("E") => "add",
+                Some("A") => "append",
+                Some("P") => "prepend",
+                Some(mode) => panic!("an unknown mode {mode}"),
+            };
+            answers.extend_from_slice(match store(word, key, value, cas_id, served, shared) {
+                b"STORED\r\n" => b"HD\r\n",
+                b"NOT_STORED\r\n" => b"NS\r\n",
+                b"EXISTS\r\n" => b"EX\r\n",
+                _ => b"NF\r\n",
+            });
+        }
+        ["md", key] => {
+            let found = living(&mut lock(shared), key).map(|item| item.deleted = true);
+            answers.extend_from_slice(if found.is_some() { b"HD\r\n" } else { b"NF\r\n" });
+        }
+        ["ma", key, "D1", "v"] => match living(&mut lock(shared), key) {
+            Some(item) => {
+                let text = std::str::from_utf8(&item.latest).expect("a number");
+                let count = (text.parse::<u64>().expect("a number") + 1).to_string();
+                item.latest = count.clone().into_bytes();
+                answers.extend_from_slice(format!("VA {}\r\n{count}\r\n", count.len()).as_bytes());
+            }
+            None => answers.extend_from_slice(b"NF\r\n"),
+        },
         ["delete", key] => answers.extend_from_slice(match living(&mut lock(shared), key) {
             Some(_) if shared.manners == Manners::Undead && served.is_multiple_of(ODD_ONE / 10) => b"DELETED\r\n",
             Some(item) => {
@@ -195,6 +233,26 @@ fn answer(reader: &mut BufReader<&TcpStream>, answers: &mut Vec<u8>, shared: &Sh
         _ => answers.extend_from_slice(b"ERROR\r\n"),
     }
     Ok(true)
+}
+
+fn meta_get(key: &str, flags: &[&str], answers: &mut Vec<u8>, shared: &Shared) {
+    let asks = |name| flags.iter().any(|flag| flag.starts_with(name));
+    let odd = shared.keys.fetch_add(1, Ordering::Relaxed).is_multiple_of(ODD_ONE);
+    match living(&mut lock(shared), key) {
+        Some(Values { latest, cas_id, .. }) if asks('v') => {
+            let cas_id = if asks('c') { format!(" c{cas_id}") } else { String::new() };
+            let mut value = latest.clone();
+            if odd && shared.manners == Manners::Corrupt {
+                value[0] ^= 4;
+            }
+            answers.extend_from_slice(format!("VA {} k{key}{cas_id}\r\n", value.len()).as_bytes());
+            answers.extend_from_slice(&value);
+            answers.extend_from_slice(b"\r\n");
+        }
+        Some(_) => answers.extend_from_slice(b"HD\r\n"),
+        None if asks('q') => {}
+        None => answers.extend_from_slice(b"EN\r\n"),
+    }
 }
 
 fn lock(shared: &Shared) -> MutexGuard<'_, HashMap<Vec<u8>, Values>> {

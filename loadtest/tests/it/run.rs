@@ -53,10 +53,13 @@ fn an_honest_server_passes_with_every_operation() {
         "--keys 100 --value-size 2k --depth 8",
         "--keys 100 --value-size 10",
         "--keys 100 --churn 7 --depth 3",
+        "--keys 100 --dialect meta",
+        "--keys 100 --dialect meta --multiget 5 --depth 4 --look-aside",
         "--keys 100 --churn 1 --rate 2k",
     ] {
         check(Manners::Honest, &format!("--mix {EVERYTHING} {shape}"), 0, &["errors      none", "prepend", "not met"]);
     }
+    check(Manners::Corrupt, "--dialect meta --multiget 3", 1, &["corrupt values"]);
     check(Manners::Honest, "--churn 10", 0, &["opening connections anew", "connect"]);
 }
 
@@ -167,7 +170,7 @@ fn bad_options_end_with_status_64_and_say_why() {
         (&["run", "--server", "x"], "HOST:PORT"),
         (&["run", "--server", "127.0.0.1:1", "--depth", "0"], "--depth 0: must lie between 1 and 10000"),
         (&["run", "--server", "127.0.0.1:1", "--frobnicate"], "--frobnicate"),
-        (&["compare", "--a", "memcached", "--b", "memcached -p {port}"], "needs {port}"),
+        (&["compare", "--a", "memcached -m 64", "--b", "memcached -p {port}"], "needs {port}"),
     ];
     for (words, part) in cases {
         let output = loadtest(words);
