@@ -316,22 +316,21 @@ fn split_split() {
     );
 }
 
-/// Two inserts of one key while the bucket is being split.
+/// Two inserts of one key, of which one splits the bucket first, under the other's hands.
 #[test]
 fn t2_insert_insert_split() {
-    check(1, || {
-        let table = table();
-        let threads = [1, 2].map(|value| {
-            let table = Arc::clone(&table);
-            thread::spawn(move || insert((&table, &Guard::NeverFree), K, value))
-        });
-        let guard = Guard::NeverFree;
-        split((&table, &guard));
-        let won = threads.map(|thread| thread.join().expect("no panic"));
-        assert!(won[0] != won[1], "exactly one insert wins");
-        assert!(get((&table, &guard), K).is_some());
-        assert_eq!(table.len(), 1);
-    });
+    pair(
+        |_| {},
+        |at| insert(at, K, 1),
+        |at| {
+            split(at);
+            insert(at, K, 2)
+        },
+        |at, left, right| {
+            assert!(left != right, "exactly one insert wins");
+            assert!(get(at, K).is_some());
+        },
+    );
 }
 
 /// A key that is there throughout is visited exactly once while its bucket is split.
