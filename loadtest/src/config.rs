@@ -177,20 +177,27 @@ pub struct CompareArgs {
 #[derive(Args, Debug)]
 pub struct ReplayArgs {
     /// Empty server: HOST:PORT, unix:PATH, or a COMMAND with {port} to start
-    #[arg(short, long, value_parser = Endpoint::new)]
+    #[arg(short, long, alias = "a", value_name = "SERVER", value_parser = Endpoint::new)]
     pub server: Endpoint,
     /// A second server for the same trace
-    #[arg(long, value_name = "SERVER", value_parser = Endpoint::new)]
+    #[arg(long, alias = "b", value_name = "SERVER", value_parser = Endpoint::new)]
     pub compare: Option<Endpoint>,
-    /// The trace, plain or compressed by xz
-    #[arg(long, value_name = "FILE")]
-    pub trace: PathBuf,
-    /// How the trace is written down [default: packed for .trace and .trace.xz, text for others]
+    /// The trace, plain or compressed by xz; may be given several times
+    #[arg(long, value_name = "FILE", required = true)]
+    pub trace: Vec<PathBuf>,
+    /// How the traces are written down [default: packed for .trace and .trace.xz, text for others]
     #[arg(long)]
     pub format: Option<Format>,
-    /// Factor for the sizes of the values
-    #[arg(long, default_value_t = 1.0)]
-    pub scale: f64,
+    /// Start the servers anew with {memory} in their commands replaced by each of these parts of the trace's footprint,
+    /// in MiB, and print a table
+    #[arg(long, value_name = "PERCENT,...", value_delimiter = ',')]
+    pub footprint: Vec<f64>,
+    /// With --footprint: the least limit; sizes are multiplied so that the smallest part is as large
+    #[arg(long, value_name = "MIB", default_value_t = 64)]
+    pub memory_min: u64,
+    /// Factor for the sizes of the values [default: 1, or what --memory-min needs]
+    #[arg(long)]
+    pub scale: Option<f64>,
     /// Parts of the trace for which the hit ratio is reported
     #[arg(long, default_value_t = 20)]
     pub intervals: usize,
@@ -211,13 +218,32 @@ impl ReplayArgs {
     /// # Errors
     /// [`Error::Usage`] with what does not fit.
     pub fn plan(&self) -> Result<ReplayPlan, Error> {
-        within("scale", self.scale, 0.001, 100_000.0)?;
+        if let Some(scale) = self.scale {
+            within("scale", scale, 0.001, 100_000.0)?;
+        }
         within("intervals", self.intervals, 1, 100_000)?;
+        within("memory-min", self.memory_min, 1, 1 << 20)?;
+        for percent in &self.footprint {
+            within("footprint", *percent, 0.01, 1000.0)?;
+        }
+        let servers: Vec<Endpoint> = std::iter::once(&self.server).chain(&self.compare).cloned().collect();
+        for server in &servers {
+            match (server.needs_memory(), self.footprint.is_empty()) {
+                (false, false) => return usage(format!("--footprint: {server} must be a COMMAND with {{memory}}")),
+                (true, true) => return usage(format!("{server}: --footprint says what {{memory}} is")),
+                _ => {}
+            }
+        }
         Ok(ReplayPlan {
-            trace: self.trace.clone(),
-            format: self.format.unwrap_or_else(|| Format::of(&self.trace)),
-            scale: self.scale,
-            servers: std::iter::once(&self.server).chain(&self.compare).cloned().collect(),
+            traces: self
+                .trace
+                .iter()
+                .map(|path| (path.clone(), self.format.unwrap_or_else(|| Format::of(path))))
+                .collect(),
+            scale: if self.footprint.is_empty() { self.scale.or(Some(1.0)) } else { self.scale },
+            servers,
+            footprint: self.footprint.clone(),
+            memory_mib_min: self.memory_min,
             intervals: self.intervals,
             patience: self.timeout,
         })
@@ -280,6 +306,13 @@ impl CompareArgs {
         let is_running = |endpoint: &Endpoint| matches!(endpoint, Endpoint::Running(_));
         if is_running(&self.a) && self.a == self.b {
             return usage("--a and --b are the same server: its values would overwrite each other".into());
+        }
+        for endpoint in [&self.a, &self.b] {
+            if endpoint.needs_memory() {
+                return usage(format!(
+                    "{endpoint}: {{memory}} is for `memory` and `replay --footprint`; write a number"
+                ));
+            }
         }
         for (endpoint, pid, name) in [(&self.a, self.a_pid, "a"), (&self.b, self.b_pid, "b")] {
             if pid.is_some() && !is_running(endpoint) {

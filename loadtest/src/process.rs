@@ -2,6 +2,7 @@
 
 use crate::error::Error;
 use crate::target::Target;
+use crate::worker::Ended;
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpListener};
@@ -43,6 +44,16 @@ impl ServerCommand {
         Ok(Self { text: text.into() })
     }
 
+    /// Whether it has a `{memory}` that must be filled in.
+    pub fn needs_memory(&self) -> bool {
+        self.text.contains("{memory}")
+    }
+
+    /// The same command with so many MiB in place of `{memory}`.
+    pub fn with_memory(&self, mib: u64) -> Self {
+        Self { text: self.text.replace("{memory}", &mib.to_string()) }
+    }
+
     /// The words to execute for these addresses.
     fn words(&self, port: u16, socket: &Path) -> Vec<String> {
         let words = shlex::split(&self.text).unwrap_or_default();
@@ -76,6 +87,19 @@ impl Endpoint {
             ServerCommand::new(text).map(Self::Started)
         } else {
             text.parse().map(Self::Running).map_err(|error| format!("{error}, or a COMMAND with {{port}}"))
+        }
+    }
+
+    /// Whether it is to be started with a memory limit that is not known yet.
+    pub fn needs_memory(&self) -> bool {
+        matches!(self, Self::Started(command) if command.needs_memory())
+    }
+
+    /// The same with so many MiB in place of `{memory}`.
+    pub fn with_memory(&self, mib: u64) -> Self {
+        match self {
+            Self::Running(_) => self.clone(),
+            Self::Started(command) => Self::Started(command.with_memory(mib)),
         }
     }
 }
@@ -228,6 +252,62 @@ impl Drop for Server {
     }
 }
 
+/// An endpoint in use: somebody else's server, or one that lives as long as this.
+#[derive(Debug)]
+pub struct Attached {
+    name: String,
+    target: Target,
+    server: Option<Server>,
+}
+
+impl Attached {
+    /// Starts the server if it is to be started; `label` tells its files apart. Nothing is sent to it yet.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub fn to(endpoint: &Endpoint, label: &str, stop: &AtomicBool) -> Result<Self, Error> {
+        let (target, server) = match endpoint {
+            Endpoint::Running(target) => (target.clone(), None),
+            Endpoint::Started(command) => {
+                let server = Server::start(command, label, stop)?;
+                (server.target().clone(), Some(server))
+            }
+        };
+        Ok(Self { name: endpoint.to_string(), target, server })
+    }
+
+    /// Where it listens.
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Whether it was started here, and so held nothing at first.
+    pub fn is_ours(&self) -> bool {
+        self.server.is_some()
+    }
+
+    /// See [`Server::resident_bytes`]; `None` if it was not started here.
+    pub fn resident_bytes(&self) -> Option<u64> {
+        self.server.as_ref().and_then(Server::resident_bytes)
+    }
+
+    /// Turns the end of a drive into an error unless everything was done.
+    ///
+    /// # Errors
+    /// When the drive was stopped, or the server went away or fell silent.
+    pub fn check_end(&mut self, ended: Ended) -> Result<(), Error> {
+        match (ended, &mut self.server) {
+            (Ended::Done, _) => Ok(()),
+            (Ended::Stopped, _) => Err(Error::Interrupted),
+            (_, Some(server)) => Err(server.lost()),
+            (_, None) => {
+                let reason = "the server went away or stopped answering".into();
+                Err(Error::ServerLost { target: self.name.clone(), reason })
+            }
+        }
+    }
+}
+
 /// A port that nobody listens on at this moment.
 fn free_port() -> std::io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
@@ -249,6 +329,9 @@ mod tests {
     fn a_command_must_be_a_command_with_an_address() {
         let command = ServerCommand::new("'my server' -p {port} --path=/x/{port}").unwrap();
         assert_eq!(command.words(7, Path::new("/s")), ["my server", "-p", "7", "--path=/x/7"]);
+        let command = ServerCommand::new("x -p {port} -m {memory}").unwrap();
+        assert!(command.needs_memory() && !command.with_memory(64).needs_memory());
+        assert_eq!(command.with_memory(64).words(7, Path::new("/s")), ["x", "-p", "7", "-m", "64"]);
         let command = ServerCommand::new("memcached -s {socket}").unwrap();
         assert_eq!(command.words(7, Path::new("/s")), ["memcached", "-s", "/s"]);
         for text in ["", "memcached", "memcached 'x {port}", "  "] {

@@ -6,13 +6,12 @@
 
 use crate::error::{EXIT_OK, EXIT_WRONG_ANSWERS, Error};
 use crate::fleet::{Books, Fleet, Pace, Shape};
-use crate::process::{Endpoint, Server};
+use crate::process::{Attached, Endpoint};
 use crate::progress::{Goal, Progress};
 use crate::record::Class;
 use crate::run::{Phase, run_mark};
 use crate::trace::{Format, Trace};
 use crate::units::short;
-use crate::worker::Ended;
 use crate::workload::{Draft, Key, Source};
 use serde::Serialize;
 use std::fmt;
@@ -23,18 +22,21 @@ use std::time::Duration;
 
 /// Requests in flight together.
 const DEPTH: usize = 32;
+const MIB: f64 = (1 << 20) as f64;
 
 /// A checked `replay`.
 #[derive(Clone, Debug)]
 pub struct ReplayPlan {
-    /// The trace.
-    pub trace: PathBuf,
-    /// How it is written down.
-    pub format: Format,
-    /// Factor for the sizes of the values.
-    pub scale: f64,
+    /// The traces, one after the other, and how they are written down.
+    pub traces: Vec<(PathBuf, Format)>,
+    /// Factor for the sizes of the values; with `footprint`, `None` takes the least that makes the limits large enough.
+    pub scale: Option<f64>,
     /// One server, or two on the same trace.
     pub servers: Vec<Endpoint>,
+    /// Memory limits to start the servers with, in percent of the trace's footprint; empty leaves the servers as they are.
+    pub footprint: Vec<f64>,
+    /// Least memory limit that the sizes are scaled up for.
+    pub memory_mib_min: u64,
     /// Parts of the trace for which the hit ratio is reported.
     pub intervals: usize,
     /// How long a server may say nothing.
@@ -44,6 +46,15 @@ pub struct ReplayPlan {
 /// What a `replay` found.
 #[derive(Clone, Debug, Serialize)]
 pub struct ReplayReport {
+    /// The servers as they were named.
+    pub servers: Vec<String>,
+    /// One for each trace and memory limit.
+    pub replays: Vec<Replay>,
+}
+
+/// One trace on one server or two.
+#[derive(Clone, Debug, Serialize)]
+pub struct Replay {
     /// The trace's file.
     pub trace: String,
     /// Requests in it.
@@ -54,10 +65,21 @@ pub struct ReplayReport {
     pub footprint_bytes: u64,
     /// Factor for the sizes.
     pub scale: f64,
+    /// The limit that the servers were started with, if that was asked for.
+    pub limit: Option<Limit>,
     /// Requests in each interval; the last one may have fewer.
     pub interval_requests: usize,
     /// One for each server.
     pub servers: Vec<Replayed>,
+}
+
+/// A memory limit, as a part of a footprint.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Limit {
+    /// Percent of the footprint.
+    pub footprint_percent: f64,
+    /// What the servers were told.
+    pub memory_mib: u64,
 }
 
 /// One server on the trace.
@@ -149,71 +171,84 @@ impl Source for LookAside<'_> {
 /// Carries out a `replay`.
 ///
 /// # Errors
-/// When the trace cannot be read, a server cannot be reached or goes away, or the user interrupts.
+/// When a trace cannot be read, a server cannot be reached or goes away, or the user interrupts.
 pub fn replay(plan: &ReplayPlan, quiet: bool, stop: &AtomicBool) -> Result<ReplayReport, Error> {
-    let trace = Trace::read(&plan.trace, plan.format, plan.scale)?;
-    let interval_requests = trace.requests.len().div_ceil(plan.intervals);
-    let mut report = ReplayReport {
-        trace: plan.trace.display().to_string(),
-        requests: trace.requests.len(),
-        keys: trace.key_count(),
-        footprint_bytes: trace.footprint_bytes,
-        scale: plan.scale,
-        interval_requests,
-        servers: Vec::new(),
-    };
-    for (endpoint, name) in plan.servers.iter().zip(["A", "B"]) {
-        report.servers.push(replay_on(endpoint, name, &trace, interval_requests, plan.patience, quiet, stop)?);
+    let mut replays = Vec::new();
+    for (path, format) in &plan.traces {
+        let mut trace = Trace::read(path, *format)?;
+        let scale = plan.scale.unwrap_or_else(|| least_scale(&trace, &plan.footprint, plan.memory_mib_min));
+        trace.scale(scale);
+        for limit in limits(trace.footprint_bytes, &plan.footprint) {
+            let mut replay = Replay {
+                trace: path.display().to_string(),
+                requests: trace.requests.len(),
+                keys: trace.key_count(),
+                footprint_bytes: trace.footprint_bytes,
+                scale,
+                limit,
+                interval_requests: trace.requests.len().div_ceil(plan.intervals),
+                servers: Vec::new(),
+            };
+            for (endpoint, name) in plan.servers.iter().zip(["A", "B"]) {
+                let (endpoint, label) = match limit {
+                    None => (endpoint.clone(), format!("replay {name}")),
+                    Some(Limit { footprint_percent, memory_mib }) => {
+                        (endpoint.with_memory(memory_mib), format!("{name} {footprint_percent} %"))
+                    }
+                };
+                let replayed =
+                    replay_on(&endpoint, name, label, &trace, replay.interval_requests, plan.patience, quiet, stop)?;
+                replay.servers.push(replayed);
+            }
+            replays.push(replay);
+        }
     }
-    Ok(report)
+    Ok(ReplayReport { servers: plan.servers.iter().map(Endpoint::to_string).collect(), replays })
 }
 
+/// The least factor for the sizes with which every part of the footprint is at least so large.
+fn least_scale(trace: &Trace, footprint: &[f64], memory_mib_min: u64) -> f64 {
+    let smallest = footprint.iter().copied().fold(f64::INFINITY, f64::min);
+    trace.factor_for(memory_mib_min as f64 * MIB / (smallest / 100.0))
+}
+
+/// The limits in percent of a footprint; one that is none if no part of it is asked for.
+fn limits(footprint_bytes: u64, percents: &[f64]) -> Vec<Option<Limit>> {
+    let limit = |&footprint_percent: &f64| {
+        let memory_mib = (footprint_bytes as f64 * footprint_percent / 100.0 / MIB).round().max(1.0) as u64;
+        Some(Limit { footprint_percent, memory_mib })
+    };
+    if percents.is_empty() { vec![None] } else { percents.iter().map(limit).collect() }
+}
+
+#[expect(clippy::too_many_arguments, reason = "a plan for one server; each is used once")]
 fn replay_on(
     endpoint: &Endpoint,
     name: &str,
+    label: String,
     trace: &Trace,
     interval_requests: usize,
     patience: Duration,
     quiet: bool,
     stop: &AtomicBool,
 ) -> Result<Replayed, Error> {
-    let mut server = match endpoint {
-        Endpoint::Running(_) => None,
-        Endpoint::Started(command) => Some(Server::start(command, name, stop)?),
-    };
-    let target = match (endpoint, &server) {
-        (_, Some(server)) => server.target(),
-        (Endpoint::Running(target), None) => target,
-        (Endpoint::Started(_), None) => unreachable!("a server to be started was started"),
-    };
+    let mut server = Attached::to(endpoint, name, stop)?;
     let items = Arc::new(trace.items.clone());
-    let mut fleet = Fleet::connect(
-        target,
-        Shape { threads: 1, connections: 1 },
-        &items,
-        run_mark(),
-        Books::by_key(trace.key_count() as u64),
-    )?;
+    let shape = Shape { threads: 1, connections: 1 };
+    let books = Books::by_key(trace.key_count() as u64);
+    let mut fleet = Fleet::connect(server.target(), shape, &items, run_mark(), books)?;
     let mut source = [LookAside::new(trace, interval_requests)];
-    let mut progress = Progress::new(format!("replay {name}"), Goal::Lookups(trace.requests.len() as u64), quiet);
+    let mut progress = Progress::new(label, Goal::Lookups(trace.requests.len() as u64), quiet);
     // A server that was started for this replay holds nothing of earlier runs.
-    let pace = Pace { duration: None, rate: None, depth: DEPTH, patience, strict: server.is_some(), stop };
+    let pace = Pace { duration: None, rate: None, depth: DEPTH, patience, strict: server.is_ours(), stop };
     let driven = fleet.drive(&mut source, pace, &mut |totals| progress.show(totals))?;
-    match (driven.ended, &mut server) {
-        (Ended::Done, _) => {}
-        (Ended::Stopped, _) => return Err(Error::Interrupted),
-        (_, Some(server)) => return Err(server.lost()),
-        (_, None) => {
-            let reason = "the server went away or stopped answering".into();
-            return Err(Error::ServerLost { target: endpoint.to_string(), reason });
-        }
-    }
+    server.check_end(driven.ended)?;
     let [source] = source;
     Ok(Replayed {
         server: endpoint.to_string(),
         hit_ratio: driven.record.hit_ratio().unwrap_or(0.0),
         interval_hit_ratios: source.interval_hit_ratios(),
-        resident_bytes: server.as_ref().and_then(Server::resident_bytes),
+        resident_bytes: server.resident_bytes(),
         phase: Phase::of(&driven, 1),
     })
 }
@@ -221,14 +256,99 @@ fn replay_on(
 impl ReplayReport {
     /// The status that the process should end with.
     pub fn exit_code(&self) -> u8 {
-        let right = self.servers.iter().all(|server| server.phase.wrong_answers == 0);
+        let mut servers = self.replays.iter().flat_map(|replay| &replay.servers);
+        let right = servers.all(|server| server.phase.wrong_answers == 0);
         if right { EXIT_OK } else { EXIT_WRONG_ANSWERS }
     }
 }
 
 impl fmt::Display for ReplayReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        if self.replays.iter().all(|replay| replay.limit.is_some()) {
+            return self.write_limits(f);
+        }
+        for (index, replay) in self.replays.iter().enumerate() {
+            if index > 0 {
+                writeln!(f)?;
+            }
+            write!(f, "{replay}")?;
+        }
+        Ok(())
+    }
+}
+
+impl ReplayReport {
+    /// A line for each trace and limit.
+    fn write_limits(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mib = |bytes: u64| bytes as f64 / MIB;
+        let mut trace = "";
+        for (server, name) in self.servers.iter().zip(["A", "B"]) {
+            writeln!(f, "{name}           {server}")?;
+        }
+        for replay in &self.replays {
+            let Replay { requests, keys, footprint_bytes, scale, .. } = replay;
+            if replay.trace != trace {
+                trace = &replay.trace;
+                let cold = *keys as f64 / *requests as f64;
+                writeln!(
+                    f,
+                    "\ntrace       {trace}: {requests} requests, {keys} keys, at best {:.2} % hits",
+                    (1.0 - cold) * 100.0
+                )?;
+                writeln!(
+                    f,
+                    "footprint   {:.1} MiB of keys and values, sizes multiplied by {scale:.4}",
+                    mib(*footprint_bytes)
+                )?;
+                write!(f, "{:>11} {:>8}", "footprint", "limit")?;
+                for name in ["A", "B"].iter().take(replay.servers.len()) {
+                    write!(f, " {:>10} {:>12}", format!("{name} hits"), format!("{name} resident"))?;
+                }
+                writeln!(f, "{}", if replay.servers.len() > 1 { format!(" {:>13}", "B - A") } else { String::new() })?;
+            }
+            let Some(Limit { footprint_percent, memory_mib }) = replay.limit else { continue };
+            write!(f, "{footprint_percent:>9} % {memory_mib:>4} MiB")?;
+            for server in &replay.servers {
+                let resident = server.resident_bytes.map_or("-".into(), |bytes| format!("{:.1} MiB", mib(bytes)));
+                write!(f, " {:>8.2} % {resident:>12}", server.hit_ratio * 100.0)?;
+            }
+            match replay.gain_points() {
+                Some(points) => writeln!(f, " {points:>+6.2} points")?,
+                None => writeln!(f)?,
+            }
+            for (server, name) in replay.servers.iter().zip(["A", "B"]) {
+                for (error, count) in &server.phase.errors {
+                    writeln!(f, "            {name} gave {count} {error}")?;
+                }
+            }
+        }
+        let gains: Vec<f64> = self.replays.iter().filter_map(Replay::gain_points).collect();
+        if !gains.is_empty() {
+            let mean = gains.iter().sum::<f64>() / gains.len() as f64;
+            let higher = gains.iter().filter(|points| **points > 0.0).count();
+            writeln!(
+                f,
+                "\nB - A       {mean:+.2} points on average; B is higher in {higher} of {} cells",
+                gains.len()
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl Replay {
+    /// By how many points of hit ratio the second server is ahead of the first.
+    fn gain_points(&self) -> Option<f64> {
+        match &self.servers[..] {
+            [a, b] => Some((b.hit_ratio - a.hit_ratio) * 100.0),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Replay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mib = |bytes: u64| bytes as f64 / MIB;
         writeln!(f, "trace       {}: {} requests, {} keys", self.trace, self.requests, self.keys)?;
         writeln!(
             f,
@@ -258,8 +378,8 @@ impl fmt::Display for ReplayReport {
                 writeln!(f, "errors      {count} {error}")?;
             }
         }
-        if let [a, b] = &self.servers[..] {
-            writeln!(f, "\nB - A       {:+.2} points", (b.hit_ratio - a.hit_ratio) * 100.0)?;
+        if let Some(points) = self.gain_points() {
+            writeln!(f, "\nB - A       {points:+.2} points")?;
         }
         writeln!(f, "\nhit ratio by interval of {} requests", self.interval_requests)?;
         let columns =
@@ -280,19 +400,24 @@ impl fmt::Display for ReplayReport {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::keys::KeyNames;
-    use crate::workload::{Items, ValueSizes};
     use std::collections::HashSet;
 
     fn trace(requests: &[u32]) -> Trace {
         let keys = requests.iter().max().map_or(0, |max| *max as usize + 1);
         let names = (0..keys).map(|key| key.to_string().into_bytes().into_boxed_slice()).collect();
-        let value_bytes = ValueSizes::PerKey(vec![1; keys]);
-        Trace {
-            requests: requests.into(),
-            items: Items { names: KeyNames::Listed(names), value_bytes, meta: false },
-            footprint_bytes: 0,
-        }
+        Trace::new(requests.into(), names, vec![1; keys])
+    }
+
+    #[test]
+    fn limits_are_parts_of_the_footprint_after_scaling() {
+        let mut trace = Trace::new(vec![0, 1], vec![(*b"a").into(), (*b"b").into()], vec![1 << 20, 3 << 20]);
+        assert_eq!(limits(trace.footprint_bytes, &[]), [None]);
+        let scale = least_scale(&trace, &[5.0, 25.0], 64);
+        assert!((scale - 320.0).abs() < 0.001, "{scale}");
+        trace.scale(scale);
+        let limit = |footprint_percent, memory_mib| Some(Limit { footprint_percent, memory_mib });
+        assert_eq!(limits(trace.footprint_bytes, &[5.0, 25.0]), [limit(5.0, 64), limit(25.0, 320)]);
+        assert_eq!(least_scale(&trace, &[50.0], 1), 1.0, "never down");
     }
 
     /// Plays the trace against an unlimited cache and returns what was sent, batch by batch, and the intervals' ratios.

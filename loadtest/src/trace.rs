@@ -49,14 +49,24 @@ pub struct Trace {
     pub items: Items,
     /// Bytes of all names and values together: the smallest cache without a second miss, if items cost nothing else.
     pub footprint_bytes: u64,
+    /// Sizes of the values as the trace or the rule gives them.
+    recorded_bytes: Vec<u32>,
 }
 
 impl Trace {
-    /// Reads a file. Sizes are multiplied by `scale`.
+    /// A trace of these requests; key `i` has name `i` and a value of `recorded_bytes[i]` bytes.
+    pub fn new(requests: Vec<u32>, names: Vec<Box<[u8]>>, recorded_bytes: Vec<u32>) -> Self {
+        let items = Items { names: KeyNames::Listed(names), value_bytes: ValueSizes::PerKey(Vec::new()), meta: false };
+        let mut trace = Self { requests, items, footprint_bytes: 0, recorded_bytes };
+        trace.scale(1.0);
+        trace
+    }
+
+    /// Reads a file.
     ///
     /// # Errors
     /// When the file cannot be read, or is not such a trace.
-    pub fn read(path: &Path, format: Format, scale: f64) -> Result<Self, Error> {
+    pub fn read(path: &Path, format: Format) -> Result<Self, Error> {
         let file = path.display().to_string();
         let failed = |source: io::Error| match source.kind() {
             io::ErrorKind::InvalidData => Error::Data { file: file.clone(), reason: source.to_string() },
@@ -64,11 +74,8 @@ impl Trace {
         };
         let mut reader = BufReader::new(File::open(path).map_err(failed)?);
         let compressed = reader.fill_buf().map_err(failed)?.starts_with(&XZ_MAGIC);
-        let result = if compressed {
-            parse(BufReader::new(XzReader::new(reader, true)), format, scale)
-        } else {
-            parse(reader, format, scale)
-        };
+        let result =
+            if compressed { parse(BufReader::new(XzReader::new(reader, true)), format) } else { parse(reader, format) };
         result.map_err(failed)
     }
 
@@ -79,10 +86,31 @@ impl Trace {
             KeyNames::Numbered { .. } | KeyNames::Drawn { .. } => 0,
         }
     }
+
+    /// Gives every value its recorded size times `factor`, rounded.
+    pub fn scale(&mut self, factor: f64) {
+        let scaled = |bytes: &u32| (f64::from(*bytes) * factor).round() as u32;
+        let value_bytes: Vec<u32> = self.recorded_bytes.iter().map(scaled).collect();
+        self.footprint_bytes = self.name_bytes() + value_bytes.iter().copied().map(u64::from).sum::<u64>();
+        self.items.value_bytes = ValueSizes::PerKey(value_bytes);
+    }
+
+    /// The least factor from 1 on that makes a footprint of so many bytes.
+    pub fn factor_for(&self, footprint_bytes: f64) -> f64 {
+        let recorded: u64 = self.recorded_bytes.iter().copied().map(u64::from).sum();
+        ((footprint_bytes - self.name_bytes() as f64) / recorded.max(1) as f64).max(1.0)
+    }
+
+    fn name_bytes(&self) -> u64 {
+        match &self.items.names {
+            KeyNames::Listed(names) => names.iter().map(|name| name.len() as u64).sum(),
+            KeyNames::Numbered { .. } | KeyNames::Drawn { .. } => 0,
+        }
+    }
 }
 
-fn parse(reader: impl BufRead, format: Format, scale: f64) -> io::Result<Trace> {
-    let mut collector = Collector::new(scale);
+fn parse(reader: impl BufRead, format: Format) -> io::Result<Trace> {
+    let mut collector = Collector::default();
     match format {
         Format::Text => parse_text(reader, &mut collector)?,
         Format::Packed => parse_packed(reader, &mut collector)?,
@@ -128,8 +156,8 @@ fn invalid(reason: String) -> io::Error {
 }
 
 /// Gives numbers to names as they come.
+#[derive(Default)]
 struct Collector {
-    scale: f64,
     requests: Vec<u32>,
     numbers: HashMap<Box<[u8]>, u32>,
     names: Vec<Box<[u8]>>,
@@ -137,17 +165,12 @@ struct Collector {
 }
 
 impl Collector {
-    fn new(scale: f64) -> Self {
-        Self { scale, requests: Vec::new(), numbers: HashMap::new(), names: Vec::new(), value_bytes: Vec::new() }
-    }
-
     fn push(&mut self, name: &[u8], size: Option<u32>) {
         let number = self.numbers.get(name).copied().unwrap_or_else(|| {
             let number = self.names.len() as u32;
             self.names.push(name.into());
             self.numbers.insert(name.into(), number);
-            let size = size.unwrap_or_else(|| derived_value_bytes(name));
-            self.value_bytes.push((f64::from(size) * self.scale).round() as u32);
+            self.value_bytes.push(size.unwrap_or_else(|| derived_value_bytes(name)));
             number
         });
         self.requests.push(number);
@@ -157,17 +180,7 @@ impl Collector {
         if self.requests.is_empty() {
             return Err(invalid("there is no request in it".into()));
         }
-        let names: u64 = self.names.iter().map(|name| name.len() as u64).sum();
-        let values: u64 = self.value_bytes.iter().copied().map(u64::from).sum();
-        Ok(Trace {
-            requests: self.requests,
-            items: Items {
-                names: KeyNames::Listed(self.names),
-                value_bytes: ValueSizes::PerKey(self.value_bytes),
-                meta: false,
-            },
-            footprint_bytes: names + values,
-        })
+        Ok(Trace::new(self.requests, self.names, self.value_bytes))
     }
 }
 
@@ -189,8 +202,8 @@ pub fn derived_value_bytes(name: &[u8]) -> u32 {
 mod tests {
     use super::*;
 
-    fn read(bytes: &[u8], format: Format, scale: f64) -> Result<Trace, String> {
-        parse(bytes, format, scale).map_err(|error| error.to_string())
+    fn read(bytes: &[u8], format: Format) -> Result<Trace, String> {
+        parse(bytes, format).map_err(|error| error.to_string())
     }
 
     fn names(trace: &Trace) -> Vec<String> {
@@ -202,7 +215,7 @@ mod tests {
 
     #[test]
     fn text_traces_name_keys_and_sometimes_sizes() {
-        let trace = read(b"a 100\nb\r\n\na 7\nc 0\nb 5", Format::Text, 1.0).unwrap();
+        let trace = read(b"a 100\nb\r\n\na 7\nc 0\nb 5", Format::Text).unwrap();
         assert_eq!(trace.requests, [0, 1, 0, 2, 1]);
         assert_eq!(names(&trace), ["a", "b", "c"]);
         let derived = derived_value_bytes(b"b") as usize;
@@ -212,7 +225,7 @@ mod tests {
 
     #[test]
     fn packed_traces_are_four_bytes_a_key() {
-        let trace = read(&[0, 0, 0, 1, 0xab, 2, 3, 4, 0, 0, 0, 1], Format::Packed, 1.0).unwrap();
+        let trace = read(&[0, 0, 0, 1, 0xab, 2, 3, 4, 0, 0, 0, 1], Format::Packed).unwrap();
         assert_eq!(trace.requests, [0, 1, 0]);
         assert_eq!(names(&trace), ["00000001", "ab020304"]);
         assert_eq!(trace.key_count(), 2);
@@ -220,8 +233,11 @@ mod tests {
 
     #[test]
     fn sizes_can_be_scaled() {
-        let trace = read(b"a 100\nb 3\n", Format::Text, 2.5).unwrap();
+        let mut trace = read(b"a 100\nb 3\n", Format::Text).unwrap();
+        trace.scale(2.5);
         assert_eq!([0, 1].map(|key| trace.items.value_bytes.of(key)), [250, 8]);
+        assert_eq!(trace.footprint_bytes, 2 + 258);
+        assert_eq!((trace.factor_for(2.0 + 206.0), trace.factor_for(50.0)), (2.0, 1.0));
     }
 
     #[test]
@@ -237,7 +253,7 @@ mod tests {
             (&[1, 2, 3, 4, 5], Format::Packed, "multiple of four"),
         ];
         for (bytes, format, part) in cases {
-            let message = read(bytes, format, 1.0).unwrap_err();
+            let message = read(bytes, format).unwrap_err();
             assert!(message.contains(part), "{}: {message}", bytes.escape_ascii());
         }
     }

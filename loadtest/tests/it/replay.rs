@@ -53,6 +53,27 @@ fn an_unlimited_cache_misses_each_key_once() {
 }
 
 #[test]
+fn limits_are_parts_of_the_footprint() {
+    let trace = Scratch::new("limits.txt", b"a 100\nb 300\na\nb\n");
+    let pids = Scratch::new("limits.pids", b"");
+    let command = format!("env FAKE_MEMORY={{memory}} {}", fake::command(Manners::Honest, pids.path()));
+    let json = Scratch::new("limits.json", b"");
+    let mut words = vec!["replay", "--quiet", "--a", &command, "--b", &command, "--trace", trace.path()];
+    words.extend(["--trace", trace.path(), "--footprint", "10,50", "--memory-min", "2", "--json", json.path()]);
+    let output = loadtest(&words);
+    let seen = describe(&output);
+    assert_eq!(output.status.code(), Some(0), "{seen}");
+    for part in ["10 %    2 MiB", "50 %   10 MiB", "50.00 %", "B - A       +0.00 points on average", "in 0 of 4 cells"]
+    {
+        assert!(seen.contains(part), "no {part:?} in {seen}");
+    }
+    let json = fs::read_to_string(&json.0).unwrap();
+    for part in ["FAKE_MEMORY=2 ", "FAKE_MEMORY=10 ", "\"memory_mib\": 10"] {
+        assert!(json.contains(part), "no {part:?} in {json}");
+    }
+}
+
+#[test]
 fn trouble_is_explained_and_has_its_exit_status() {
     let trace = Scratch::new("trouble.txt", &b"a 30\na 30\n".repeat(3000));
     let broken = Scratch::new("broken.txt", b"a b c\n");
@@ -65,6 +86,7 @@ fn trouble_is_explained_and_has_its_exit_status() {
         (&*dying, trace.path(), 69, "went away"),
         ("127.0.0.1:1", trace.path(), 69, "cannot connect"),
         ("nonsense {port", trace.path(), 64, "needs {port}"),
+        ("server {port} {memory}", trace.path(), 64, "--footprint says"),
     ];
     for (server, trace, status, part) in cases {
         let output = loadtest(&["replay", "--quiet", "--server", server, "--trace", trace]);
