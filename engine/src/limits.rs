@@ -10,7 +10,7 @@ pub const MEMORY_BYTES_MIN: usize = 1 << 20;
 pub const ITEM_BYTES_MAX: usize = 1 << 30;
 
 /// Handles that a store can have at once. Each owns an open segment and a stripe of counters.
-pub const HANDLES_MAX: usize = 256;
+pub const HANDLES_MAX: usize = 320;
 
 /// Segments are about 1/1024 of the memory: small enough that one dropped segment is no storm, large enough that their bookkeeping
 /// is nothing. A power of two between these.

@@ -209,7 +209,7 @@ fn connections(text: &str) -> Result<usize, String> {
 
 fn threads(text: &str) -> Result<NonZeroUsize, String> {
     /// More than any machine has cores; memcached warns above 64.
-    const THREADS_MAX: usize = memkv_engine::limits::HANDLES_MAX;
+    const THREADS_MAX: usize = crate::limits::WORKERS_MAX;
     let threads = positive(text, "Number of threads must be greater than 0")?;
     if threads.get() > THREADS_MAX {
         return Err(format!("Number of threads must not be greater than {THREADS_MAX}"));

@@ -143,7 +143,7 @@ impl Server {
             .map_err(StartError::System)?;
         let store = Store::new(config.store(), clock).map_err(StartError::Store)?;
         let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-        let workers = config.workers.unwrap_or_else(cores).get().min(memkv_engine::limits::HANDLES_MAX);
+        let workers = config.workers.unwrap_or_else(cores).get().min(limits::WORKERS_MAX);
         let service = Arc::new(Service::new(store, config, workers));
         let workers: Vec<WorkerThread> = (0..workers)
             .map(|index| WorkerThread::start(index, Arc::clone(&service)))

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// Most worker threads. The store has handles for these and for whoever scans it.
+pub const WORKERS_MAX: usize = 256;
+
 /// Longest key (protocol 2.1).
 pub const KEY_BYTES_MAX: usize = 250;
 

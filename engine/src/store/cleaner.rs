@@ -156,12 +156,7 @@ impl Store {
                 self.account_removal(location, record, stripe, guard);
                 let count = |counter: Counter| self.counters.cells.add(stripe, counter as usize, 1);
                 match gone {
-                    None => {
-                        count(Counter::Evictions);
-                        if !state.has(State::FETCHED) {
-                            count(Counter::EvictedUnfetched);
-                        }
-                    }
+                    None => self.note_eviction(record, state, now, stripe),
                     Some(gone) => {
                         count(Counter::Reclaimed);
                         if gone == Gone::Expired && !state.has(State::FETCHED) {

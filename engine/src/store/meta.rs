@@ -537,7 +537,7 @@ impl View<'_> {
 
 impl<'b> Fetched<'b> {
     /// An item in this state, to which nothing has been done.
-    fn of(item: Item<'b>, state: State) -> Fetched<'b> {
+    pub(super) fn of(item: Item<'b>, state: State) -> Fetched<'b> {
         Fetched {
             item,
             expiry_before: state.expiry(),

@@ -35,10 +35,12 @@
 
 mod batch;
 mod cleaner;
+mod events;
 mod handle;
 mod item;
 mod large;
 mod meta;
+mod scan;
 mod stats;
 #[cfg(all(test, not(crossbeam_loom)))]
 mod tests;
@@ -47,10 +49,12 @@ mod write;
 
 pub use crate::log::record::Expiry;
 pub use batch::{ArithOutcome, Batch, Delta, Mode, NewValue, Outcome};
+pub use events::{Eviction, Seen};
 pub use handle::Handle;
 pub use item::{Item, protocol_bytes};
 pub use large::{LargeBuf, LargeValue};
 pub use meta::{Calculation, Change, Deleted, Fetch, Fetched, Recache, Receipt, Removal, Sum, Terms, Vivify};
+pub use scan::{Cursor, Swept};
 pub use stats::{Counter, Stats};
 
 use crate::clock::{Clock, Now};
@@ -161,6 +165,7 @@ pub struct Store {
     flush_due: AtomicU64,
     /// No removed item had a CAS id of a later generation (S3).
     cas_floor: AtomicU64,
+    events: events::Events,
 }
 
 impl Store {
@@ -189,6 +194,7 @@ impl Store {
             flushes: AtomicU64::new(0),
             flush_due: AtomicU64::new(0),
             cas_floor: AtomicU64::new(0),
+            events: events::Events::default(),
         }))
     }
 

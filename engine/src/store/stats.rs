@@ -71,6 +71,8 @@ counters! {
     Evictions,
     /// Expired or flushed items that a cleaner found.
     Reclaimed,
+    /// Evicted items that would have ended by themselves some day.
+    EvictedNonzero,
 }
 
 /// One cell beyond the counters: the sum of the items' sizes, which goes up and down.

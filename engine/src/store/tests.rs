@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Barrier;
 
 mod meta;
+mod scan;
 
 const START_UNIX_MS: u64 = 1_800_000_000_000;
 

@@ -69,13 +69,15 @@ impl<'g> View<'g> {
         found.filter(|found| is_there(found.record.state()) || is_there(found.record.seal()))
     }
 
-    /// Takes an item that is gone out of the index, unless a touch has saved it meanwhile: the seal decides (R1).
+    /// Takes an item that is gone out of the index, unless a touch has saved it meanwhile: the seal decides (R1). Says whether it did.
     #[cold]
-    fn drop_gone(self, found: Found<'_>, state: State, gone: Gone) {
+    pub(super) fn drop_gone(self, found: Found<'_>, state: State, gone: Gone) -> bool {
         let is_gone = self.store.gone(found.record.seal(), self.now).is_some();
-        if is_gone && self.unlink(found) && gone == Gone::Expired && !state.has(State::FETCHED) {
+        let dropped = is_gone && self.unlink(found);
+        if dropped && gone == Gone::Expired && !state.has(State::FETCHED) {
             self.count(Counter::ExpiredUnfetched);
         }
+        dropped
     }
 
     /// Has an item this CAS id? None has 0, but for a store without ids, where all do.
