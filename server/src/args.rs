@@ -133,6 +133,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, Exit> {
         verbosity: args.verbose,
         reactor: args.reactor,
         panic_on_input: None,
+        ..Config::default()
     };
     Ok(Parsed { config, user: args.user })
 }

@@ -2,6 +2,8 @@
 
 use std::num::NonZeroUsize;
 
+use crate::tunables::Tunables;
+
 /// Everything that can be set about a server. [`Config::default`] is what `memkv` without flags runs with.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -27,6 +29,20 @@ pub struct Config {
     pub cas: bool,
     /// Whether flush_all is allowed (off with `-F`).
     pub flush_allowed: bool,
+    /// Whether keys may be listed and dumped, and `stats detail` be used (off with `-X`).
+    pub dump_allowed: bool,
+    /// Whether clients may `watch` (off with `-W`).
+    pub watch_allowed: bool,
+    /// Where the prefix of a key ends, for `stats detail` (`-D`).
+    pub prefix_delimiter: u8,
+    /// Whether `stats detail` counts from the start (on with `-D`).
+    pub detail: bool,
+    /// Whether `stats sizes` answers (`-o track_sizes`).
+    pub track_sizes: bool,
+    /// Bytes of log lines that may wait for one watcher (`-o watcher_logbuf_size`).
+    pub watcher_buffer_bytes: usize,
+    /// What administration commands may change (`-o`).
+    pub tunables: Tunables,
     /// How much to log (`-v`, repeated).
     pub verbosity: u8,
     /// How workers wait for their sockets.
@@ -68,6 +84,13 @@ impl Default for Config {
             evict: true,
             cas: true,
             flush_allowed: true,
+            dump_allowed: true,
+            watch_allowed: true,
+            prefix_delimiter: b':',
+            detail: false,
+            track_sizes: false,
+            watcher_buffer_bytes: 256 << 10,
+            tunables: Tunables::default(),
             verbosity: 0,
             reactor: ReactorKind::Auto,
             panic_on_input: None,

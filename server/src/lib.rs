@@ -51,6 +51,7 @@ pub mod service;
 pub mod session;
 pub mod shutdown;
 pub mod stats;
+pub mod tunables;
 pub mod worker;
 
 pub use config::{Config, Endpoint, ReactorKind};
