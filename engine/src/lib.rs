@@ -13,14 +13,15 @@
 //!   shared once an item is known to be hot; writes are lock-free, growth included.
 //! - The exceptions: memory that a stopped, pinned thread may still read is not reused, so a writer that finds all of a store's segments
 //!   in that state gets [`store::StoreError::OutOfMemory`] after a bounded number of tries; and a thread that stops inside the system's allocator is the
-//!   allocator's business.
+//!   allocator's business. Counters of a store use 128-bit compare-and-swap; a processor without one (x86-64 from before 2006, 32-bit) gets a lock
+//!   in its place.
 //! - Records, index and large values together stay within a store's limit. The exception: overflow buckets of the index do not
 //!   ask the limit, and so many handles on so small a limit that their open segments are most of it, filled with items of a few
 //!   bytes, can pass it (256 handles on 1 MiB with values of 2 bytes: by 28 %; 64 handles do not).
 //!
 //! # Memory per item
 //! In a store: 16 bytes of record header, 0 to 7 of padding, 13 to 14 of index; 4 more with client flags other than 0, and 8 more where an explicit CAS id is
-//! needed. In a map: see there.
+//! needed. A counter (a number that has been incremented) has 24 bytes in place of its digits. In a map: see there.
 //!
 //! # An example
 //! ```

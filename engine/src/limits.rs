@@ -9,6 +9,10 @@ pub const MEMORY_BYTES_MIN: usize = 1 << 20;
 /// The largest `item_size_max`: the record's handle could hold more, the protocol's `-I` does not.
 pub const ITEM_BYTES_MAX: usize = 1 << 30;
 
+/// The largest item, as the protocol counts, whose value is read as a number: memcached does not look into items that it keeps in several
+/// chunks (protocol 3.1), which by default are those above 512 KiB.
+pub const ARITH_ITEM_BYTES_MAX: usize = 512 << 10;
+
 /// Handles that a store can have at once. Each owns an open segment and a stripe of counters.
 pub const HANDLES_MAX: usize = 320;
 

@@ -11,6 +11,7 @@ pub(crate) use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU64};
 pub(crate) use std::sync::atomic::Ordering;
 
 /// Atomics that lie in the raw memory of records, where a model checker's cannot: the log's models use cells of their own.
+pub(crate) use portable_atomic::AtomicU128 as RawAtomicU128;
 pub(crate) use std::sync::atomic::{AtomicU32 as RawAtomicU32, AtomicU64 as RawAtomicU64};
 
 /// A thread's membership in the reclamation of one store, apart from the rest of the process.

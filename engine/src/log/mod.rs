@@ -15,6 +15,7 @@
 //! index may grow by until the next segment is opened. A split that would go beyond the limit is not done: chains get
 //! longer instead. A segment is charged from its first opening until its pages went back to the system.
 
+pub(crate) mod pair;
 pub(crate) mod record;
 pub(crate) mod region;
 pub(crate) mod segments;

@@ -5,20 +5,23 @@
 //!   8  last_access  u32, atomic        seconds of the store's clock
 //!  12  shape        u32                key length (8) | kind (4) | value length in the record (20)
 //!  16  cas          u64, if kind has CAS      an id that the position does not give
+//!  16  pair         24 bytes, if COUNTER  number and CAS id in the 16 of them that are aligned to 16: see [`super::pair`]
 //!   .  flags        u32, if kind has FLAGS    client flags other than 0
-//!   .  key, value   bytes              for a LARGE value: the address of its shared allocation
+//!   .  key, value   bytes              for a LARGE value: the address of its shared allocation; for a COUNTER: nothing, and
+//!                                      the value length is the width to which its number is printed
 //!      padding to 8 bytes
 //!
 //! state: 63..24 expiry (0 never; milliseconds of the monotonic clock, or with ABSOLUTE seconds of Unix time)
 //!        23 ABSOLUTE  22 FETCHED  21 STALE  20 WIN  19 SEALED  18 unused  17..16 frequency  15..0 flush stamp
 //! ```
-//! Everything but `state` and `last_access` is fixed before the record is published in the index, and read only
+//! Everything but `state`, `last_access` and `pair` is fixed before the record is published in the index, and read only
 //! under a guard pinned before it was found. `state` changes by compare-and-swap. **R1** Once SEALED is set, `state` never changes
 //! again: whoever copies a record seals it first, and a change that meets the seal is made on a new record instead; so
-//! a copy misses no change.
+//! a copy misses no change. The pair of a counter has a seal and a rule of its own (R2); [`Record::seal`] sets both seals.
 
+use super::pair::{self, Pair, PairCell};
 use crate::clock::Now;
-use crate::sync::{Ordering, RawAtomicU32, RawAtomicU64};
+use crate::sync::{Ordering, RawAtomicU32, RawAtomicU64, RawAtomicU128};
 
 pub(crate) const HEADER_BYTES: usize = 16;
 /// Records begin at multiples of this.
@@ -27,8 +30,12 @@ pub(crate) const ALIGN: usize = 8;
 const KIND_CAS: u32 = 1 << 20;
 const KIND_FLAGS: u32 = 1 << 21;
 const KIND_LARGE: u32 = 1 << 22;
+const KIND_COUNTER: u32 = 1 << 23;
 const VALUE_BITS: u32 = 20;
 const KEY_SHIFT: u32 = 24;
+
+/// A pair, and what it takes to align it in a record that is not.
+const PAIR_BYTES: usize = 16 + ALIGN;
 
 /// The longest value that lies in the record itself.
 pub(crate) const INLINE_VALUE_BYTES_MAX: usize = (1 << VALUE_BITS) - 1;
@@ -216,14 +223,27 @@ impl Shape {
         Shape { shape: (key_len as u32) << KEY_SHIFT | kind | value_len as u32 }
     }
 
+    /// A counter whose number is printed `width` bytes wide.
+    pub(crate) fn counter(key_len: usize, has_flags: bool, width: usize) -> Shape {
+        let Shape { shape } = Shape::new(key_len, has_flags, false, Some(width));
+        Shape { shape: shape | KIND_COUNTER }
+    }
+
     #[inline]
     fn key_len(self) -> usize {
         (self.shape >> KEY_SHIFT) as usize
     }
 
+    /// Bytes of the value as clients see it; of a large one, bytes of its address.
     #[inline]
     fn value_len(self) -> usize {
         (self.shape & INLINE_VALUE_BYTES_MAX as u32) as usize
+    }
+
+    /// Bytes that lie behind the key.
+    #[inline]
+    fn body_len(self) -> usize {
+        if self.has(KIND_COUNTER) { 0 } else { self.value_len() }
     }
 
     #[inline]
@@ -233,7 +253,12 @@ impl Shape {
 
     #[inline]
     fn flags_at(self) -> usize {
-        HEADER_BYTES + if self.has(KIND_CAS) { 8 } else { 0 }
+        let id_bytes = match self.shape & (KIND_CAS | KIND_COUNTER) {
+            0 => 0,
+            KIND_CAS => 8,
+            _ => PAIR_BYTES,
+        };
+        HEADER_BYTES + id_bytes
     }
 
     #[inline]
@@ -244,7 +269,7 @@ impl Shape {
     /// Bytes of the record in the log, padding included.
     #[inline]
     pub(crate) fn bytes(self) -> usize {
-        (self.key_at() + self.key_len() + self.value_len()).next_multiple_of(ALIGN)
+        (self.key_at() + self.key_len() + self.body_len()).next_multiple_of(ALIGN)
     }
 }
 
@@ -262,8 +287,27 @@ pub(crate) struct Draft<'a> {
     pub(crate) cas: Option<u64>,
     pub(crate) flags: u32,
     pub(crate) key: &'a [u8],
-    /// The parts of the value, one behind the other.
+    /// The parts of the value, one behind the other. Those of a counter are empty.
     pub(crate) value: [&'a [u8]; 2],
+    /// What a counter begins with: then `cas` is none.
+    pub(crate) pair: Option<Pair>,
+}
+
+/// What makes a record a counter.
+#[derive(Clone, Copy)]
+pub(crate) struct Counter<'g> {
+    /// Number and CAS id (R2).
+    pub(crate) pair: &'g RawAtomicU128,
+    /// How wide the number is printed, in bytes.
+    pub(crate) width: usize,
+}
+
+impl Counter<'_> {
+    /// Number and id as they are at this moment.
+    #[inline]
+    pub(crate) fn pair(self) -> Pair {
+        PairCell::load(self.pair)
+    }
 }
 
 impl<'g> Record<'g> {
@@ -286,6 +330,10 @@ impl<'g> Record<'g> {
             at.add(12).cast::<u32>().write(shape.shape);
             if let Some(cas) = draft.cas {
                 at.add(HEADER_BYTES).cast::<u64>().write(cas);
+            }
+            debug_assert_eq!(draft.pair.is_some(), shape.has(KIND_COUNTER));
+            if let Some(pair) = draft.pair {
+                at.add(pair_at(at)).cast::<u128>().write(pair.bits());
             }
             if shape.has(KIND_FLAGS) {
                 at.add(shape.flags_at()).cast::<u32>().write(draft.flags);
@@ -326,8 +374,9 @@ impl<'g> Record<'g> {
         self.state_word().compare_exchange(old.0, new.0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
-    /// Makes the state final and answers it, without the seal (R1).
+    /// Makes the state final and answers it, without the seal (R1). Of a counter the pair becomes final too (R2).
     pub(crate) fn seal(self) -> State {
+        self.seal_pair();
         State(self.state_word().fetch_or(State::SEALED, Ordering::AcqRel) & !State::SEALED)
     }
 
@@ -349,11 +398,32 @@ impl<'g> Record<'g> {
         Shape { shape: unsafe { self.at.add(12).cast::<u32>().read() } }
     }
 
-    /// The id that was stored with the record, if its position does not give it.
+    /// The id that lies in the record, if its position does not give it. That of a counter changes until the pair is sealed.
     #[inline]
     pub(crate) fn stored_cas(self) -> Option<u64> {
-        // SAFETY: as above; records are aligned to 8.
-        self.shape().has(KIND_CAS).then(|| unsafe { self.at.add(HEADER_BYTES).cast::<u64>().read() })
+        let shape = self.shape();
+        if shape.has(KIND_CAS) {
+            // SAFETY: as above; records are aligned to 8.
+            return Some(unsafe { self.at.add(HEADER_BYTES).cast::<u64>().read() });
+        }
+        self.counter().map(|counter| counter.pair().id())
+    }
+
+    /// The changing part of a counter.
+    #[inline]
+    pub(crate) fn counter(self) -> Option<Counter<'g>> {
+        let shape = self.shape();
+        shape.has(KIND_COUNTER).then(|| {
+            // SAFETY: 16 bytes inside the record, aligned to 16 (see `pair_at`), accessed atomically once it is published.
+            let pair = unsafe { RawAtomicU128::from_ptr(self.at.add(pair_at(self.at)).cast_mut().cast()) };
+            Counter { pair, width: shape.value_len() }
+        })
+    }
+
+    /// Makes the pair of a counter final and answers it (R2). Nothing to do for other records.
+    #[inline]
+    pub(crate) fn seal_pair(self) -> Option<Pair> {
+        self.counter().map(|counter| pair::seal(counter.pair))
     }
 
     #[inline]
@@ -370,12 +440,19 @@ impl<'g> Record<'g> {
         unsafe { std::slice::from_raw_parts(self.at.add(shape.key_at()), shape.key_len()) }
     }
 
-    /// The bytes in the record: the value, or the address of a large one.
+    /// The bytes behind the key: the value, the address of a large one, or nothing for a counter.
     #[inline]
     pub(crate) fn inline_value(self) -> &'g [u8] {
         let shape = self.shape();
         // SAFETY: as for `key`.
-        unsafe { std::slice::from_raw_parts(self.at.add(shape.key_at() + shape.key_len()), shape.value_len()) }
+        unsafe { std::slice::from_raw_parts(self.at.add(shape.key_at() + shape.key_len()), shape.body_len()) }
+    }
+
+    /// Bytes of a value that is not large, as clients see it.
+    #[inline]
+    pub(crate) fn small_value_len(self) -> usize {
+        debug_assert!(!self.is_large());
+        self.shape().value_len()
     }
 
     #[inline]
@@ -390,6 +467,13 @@ impl<'g> Record<'g> {
     }
 }
 
+/// Where the pair of a counter at this address lies: behind the header, or 8 bytes further where that is aligned.
+#[inline]
+fn pair_at(record: *const u8) -> usize {
+    debug_assert_eq!(record.addr() % ALIGN, 0);
+    HEADER_BYTES + record.addr() % (2 * ALIGN)
+}
+
 #[cfg(all(test, not(crossbeam_loom)))]
 mod tests {
     use super::*;
@@ -401,7 +485,7 @@ mod tests {
             let (key, value) = (b"some key".as_slice(), [b"first ".as_slice(), b"second!".as_slice()]);
             let shape = Shape::new(key.len(), flags != 0, cas.is_some(), Some(13));
             let state = State::new(Expiry::AtMono { ms: 5 }, 3);
-            let draft = Draft { state, last_access_s: 77, cas, flags, key, value };
+            let draft = Draft { state, last_access_s: 77, cas, flags, key, value, pair: None };
             // SAFETY: 512 bytes of our own.
             let record = unsafe { Record::write(memory.as_mut_ptr().cast(), shape, &draft) };
             assert_eq!((record.key(), record.inline_value()), (key, b"first second!".as_slice()));
@@ -413,6 +497,27 @@ mod tests {
         }
         // The figure that the memory goal rests on: 16 bytes beyond key and value.
         assert_eq!(Shape::new(16, false, false, Some(32)).bytes(), 64);
+    }
+
+    #[test]
+    fn a_counter_lies_in_its_record_wherever_that_begins() {
+        let mut memory = [0_u64; 64];
+        for (start, flags) in [(0, 0), (1, 0), (2, 7), (3, u32::MAX)] {
+            let shape = Shape::counter(5, flags != 0, 20);
+            assert_eq!(shape.bytes(), 16 + 24 + if flags != 0 { 16 } else { 8 }, "as long at every address");
+            let (key, pair) = (b"a key".as_slice(), Pair::new(u64::MAX, 12));
+            let state = State::new(Expiry::Never, 3);
+            let draft = Draft { state, last_access_s: 77, cas: None, flags, key, value: [&[], &[]], pair: Some(pair) };
+            // SAFETY: at least 480 bytes of our own.
+            let record = unsafe { Record::write(memory[start..].as_mut_ptr().cast(), shape, &draft) };
+            let counter = record.counter().expect("it is one");
+            assert_eq!((counter.pair(), counter.width), (pair, 20));
+            assert_eq!((record.key(), record.inline_value(), record.small_value_len()), (key, [].as_slice(), 20));
+            assert_eq!((record.flags(), record.stored_cas()), (flags, Some(12)));
+            assert_eq!(record.seal(), state);
+            assert!(counter.pair().is_sealed(), "R2: sealing a record seals its pair");
+            assert_eq!((record.stored_cas(), record.key()), (Some(12), key));
+        }
     }
 
     #[test]

@@ -151,7 +151,7 @@ impl<'h> Batch<'h> {
             Ok((found, state)) => {
                 view.count(Counter::GetHits);
                 view.mark_fetched(found.record, state);
-                Some(Item { store: self.store, location: found.hit.payload(), record: found.record })
+                Some(Item::new(self.store, found.hit.payload(), found.record))
             }
             Err(gone) => {
                 self.count_miss(gone);
@@ -183,7 +183,7 @@ impl<'h> Batch<'h> {
         let location = location.ok()?;
         // SAFETY: found under our guard, or stored by us just now.
         let record = unsafe { self.store.record(location) };
-        Some(Item { store: self.store, location, record })
+        Some(Item::new(self.store, location, record))
     }
 
     /// Gives an item a new expiry. Counts `cmd_touch` and a hit or miss.

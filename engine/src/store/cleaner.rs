@@ -151,7 +151,7 @@ impl Store {
             let record = unsafe { self.record(location) };
             let state = record.state();
             let gone = self.gone(state, now);
-            self.raise_cas_floor(self.cas_of(location, record));
+            self.retire_cas(location, record);
             if self.table.remove(hit, &keys, guard).is_ok() {
                 self.account_removal(location, record, stripe, guard);
                 let count = |counter: Counter| self.counters.cells.add(stripe, counter as usize, 1);
@@ -182,7 +182,7 @@ impl Store {
             guard.flush();
             len
         } else {
-            record.inline_value().len()
+            record.small_value_len()
         };
         let bytes = super::protocol_bytes(record.key().len(), record.flags(), value_len, self.config.cas);
         self.counters.cells.add(stripe, super::BYTES_CELL, (bytes as u64).wrapping_neg());

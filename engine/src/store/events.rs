@@ -12,7 +12,8 @@ use concurrent_queue::ConcurrentQueue;
 
 use super::stats::Counter;
 use super::view::View;
-use super::{Batch, Expiry, Gone, LargeValue, Store};
+use super::write::value_len_of;
+use super::{Batch, Expiry, Gone, Store};
 use crate::clock::Now;
 use crate::log::record::{Record, State};
 
@@ -85,12 +86,8 @@ impl Store {
     #[cold]
     fn report_eviction(&self, record: Record<'_>, state: State, now: Now, idle_s: u64) {
         let queue = self.events.evictions.get_or_init(|| ConcurrentQueue::bounded(QUEUE_LEN));
-        let value_len = if record.is_large() {
-            // SAFETY: the record's reference is given up through the epoch, after the caller's guard.
-            unsafe { LargeValue::peek(record.large_address()) }.len()
-        } else {
-            record.inline_value().len()
-        };
+        // The record's reference to a large value is given up through the epoch, after the caller's guard (S4).
+        let value_len = value_len_of(record);
         let eviction = Eviction {
             key: record.key().into(),
             fetched: state.has(State::FETCHED),
@@ -133,7 +130,7 @@ impl Batch<'_> {
             Some(Gone::Expired) => Seen::Expired,
             Some(Gone::Flushed) => Seen::Flushed,
             None => {
-                let item = super::Item { store: view.store, location: found.hit.payload(), record: found.record };
+                let item = super::Item::new(view.store, found.hit.payload(), found.record);
                 Seen::Found { value_len: item.value().len(), expiry: state.expiry() }
             }
         }

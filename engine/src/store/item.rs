@@ -2,6 +2,7 @@
 
 use super::Store;
 use super::large::LargeValue;
+use super::number::Digits;
 use crate::clock::Now;
 use crate::log::Location;
 use crate::log::record::{Expiry, Record};
@@ -24,15 +25,26 @@ pub fn protocol_bytes(key_len: usize, flags: u32, value_len: usize, cas: bool) -
 }
 
 /// A view of one record, valid as long as the batch it was found in. What it shows is what was there at the look-up: a later
-/// replacement of the item does not change it.
+/// replacement of the item, or a later change of a counter, does not change it.
 #[derive(Clone, Copy)]
 pub struct Item<'b> {
-    pub(super) store: &'b Store,
-    pub(super) location: Location,
-    pub(super) record: Record<'b>,
+    store: &'b Store,
+    location: Location,
+    record: Record<'b>,
+    /// A counter's text and the CAS id that belongs to it, from one look.
+    counter: Option<(Digits, u64)>,
 }
 
 impl<'b> Item<'b> {
+    #[inline]
+    pub(super) fn new(store: &'b Store, location: Location, record: Record<'b>) -> Item<'b> {
+        let counter = record.counter().map(|counter| {
+            let pair = counter.pair();
+            (Digits::padded(pair.number, counter.width), pair.id())
+        });
+        Item { store, location, record, counter }
+    }
+
     /// The key as it was stored.
     #[must_use]
     #[inline]
@@ -43,8 +55,10 @@ impl<'b> Item<'b> {
     /// The value, wherever it lies.
     #[must_use]
     #[inline]
-    pub fn value(&self) -> &'b [u8] {
-        if self.record.is_large() {
+    pub fn value(&self) -> &[u8] {
+        if let Some((digits, _)) = &self.counter {
+            digits.bytes()
+        } else if self.record.is_large() {
             // SAFETY: the record's reference is given up through the epoch only after the record left the index.
             unsafe { LargeValue::peek(self.record.large_address()) }
         } else {
@@ -71,7 +85,11 @@ impl<'b> Item<'b> {
     #[must_use]
     #[inline]
     pub fn cas(&self) -> u64 {
-        self.store.cas_of(self.location, self.record)
+        match self.counter {
+            Some((_, id)) if self.store.config().cas => id,
+            Some(_) => 0,
+            None => self.store.cas_of(self.location, self.record),
+        }
     }
 
     /// When the item ends.

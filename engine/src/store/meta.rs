@@ -285,7 +285,7 @@ impl Batch<'_> {
         view.count(hits);
         // SAFETY: found under our guard, or stored by us just now.
         let record = unsafe { self.store.record(location) };
-        let item = Item { store: self.store, location, record };
+        let item = Item::new(self.store, location, record);
         let expiry = fetch.touch.unwrap_or(seen.expiry());
         Ok(Some(Fetched { expiry, won, idle_s, ..Fetched::of(item, seen) }))
     }
@@ -336,7 +336,7 @@ impl Batch<'_> {
         view.count(Counter::CmdMeta);
         let (Found { hit, record }, state) = view.find_visible(key, hash).ok()?;
         let idle_s = u64::from(view.now_s().saturating_sub(record.last_access_s()));
-        let item = Item { store: self.store, location: hit.payload(), record };
+        let item = Item::new(self.store, hit.payload(), record);
         Some(Fetched { idle_s, ..Fetched::of(item, state) })
     }
 
@@ -411,7 +411,9 @@ impl Batch<'_> {
                 (_, None, Some(_)) => return Ok(Receipt::nothing(Outcome::NotFound)),
                 (Mode::Replace, None, None) => return Ok(Receipt::nothing(Outcome::NotStored)),
                 (_, Some(old), Some(id)) => {
-                    let is = view.store.cas_of(old.hit.payload(), old.record);
+                    let seen = view.store.cas_of(old.hit.payload(), old.record);
+                    // An id that is equal must also stay so until the item is replaced (R2).
+                    let is = if id == seen { view.store.final_cas(old.hit.payload(), old.record) } else { seen };
                     // No item has the id 0, and those of a store without ids have none.
                     if id != 0 && id == is {
                         State::new(terms.expiry, old.record.state().stamp())
@@ -469,7 +471,7 @@ impl Batch<'_> {
             let Ok((found, _)) = view.find_visible(key, hash) else {
                 return Ok(Deleted::NotFound);
             };
-            if compare.is_some_and(|id| !view.has_id(found, id)) {
+            if compare.is_some_and(|id| !view.has_id_for_good(found, id)) {
                 return Ok(Deleted::Exists);
             }
             // A failure below means that the item has changed meanwhile: look again.

@@ -19,11 +19,13 @@
 //! # Consistency
 //! Every operation is atomic and linearizable per key. A flush is one step for each key, and a store that runs while the
 //! flush does may count as before it. Each operation's linearization point is its last CAS on the index word or on the
-//! record's state, or the load that found the record.
+//! record's state, its CAS on a counter's pair, or the load that found the record. Number and id of a counter are read in one step;
+//! its expiry and marks lie beside them, so that a meta get which asks for both shows each as it was at a moment of the request.
 //!
 //! # Invariants
 //! - **S1** What a word of the index names is a complete record whose segment is open, sealed or leaving.
-//! - **S2** A record's expiry, marks and last access change in place, under R1; everything else by a new record and one CAS on the word.
+//! - **S2** A record's expiry, marks and last access change in place, under R1, and a counter's number together with its CAS id, under R2;
+//!   everything else by a new record and one CAS on the word.
 //! - **S3** The CAS id of an item is larger than every id its key had before. A record whose position gives a smaller id (or may: the
 //!   key is absent and something as young has been removed, see `cas_floor`) carries an explicit one from a block of a newer
 //!   generation. The
@@ -40,6 +42,7 @@ mod handle;
 mod item;
 mod large;
 mod meta;
+mod number;
 mod scan;
 mod stats;
 #[cfg(all(test, not(crossbeam_loom)))]
@@ -271,6 +274,19 @@ impl Store {
     #[inline]
     fn cas_of(&self, location: Location, record: Record<'_>) -> u64 {
         if self.config.cas { record.stored_cas().unwrap_or_else(|| self.log.positional_cas(location)) } else { 0 }
+    }
+
+    /// The last id of a record that is to be replaced or removed: no increment gives it another one after that (R2).
+    #[inline]
+    fn final_cas(&self, location: Location, record: Record<'_>) -> u64 {
+        record.seal_pair();
+        self.cas_of(location, record)
+    }
+
+    /// Notes that a record's id is about to go with its item (S3, R2). Before the item leaves the index.
+    #[inline]
+    fn retire_cas(&self, location: Location, record: Record<'_>) {
+        self.raise_cas_floor(self.final_cas(location, record));
     }
 
     /// The stamp of records that are stored now (S5).

@@ -72,7 +72,7 @@ impl Batch<'_> {
             if view.store.gone(state, view.now).is_some() {
                 return true;
             }
-            let item = Item { store: view.store, location: found.hit.payload(), record: found.record };
+            let item = Item::new(view.store, found.hit.payload(), found.record);
             visit(Fetched { idle_s: item.idle_s(view.now), ..Fetched::of(item, state) })
         });
     }

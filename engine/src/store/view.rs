@@ -85,6 +85,13 @@ impl<'g> View<'g> {
         self.store.cas_of(found.hit.payload(), found.record) == id
     }
 
+    /// The same, and no increment can change it any more: the pair of a counter is sealed before that is said (R2). Ask before
+    /// replacing or deleting what has this id.
+    pub(super) fn has_id_for_good(self, found: Found<'_>, id: u64) -> bool {
+        // Without sealing first, so that a comparison that fails costs the counter nothing.
+        self.has_id(found, id) && self.store.final_cas(found.hit.payload(), found.record) == id
+    }
+
     /// The CAS id of a record that was found or stored under this guard.
     pub(super) fn id_at(self, location: Location) -> u64 {
         // SAFETY: the location comes from the index, or went there, under our guard.
@@ -94,7 +101,7 @@ impl<'g> View<'g> {
     /// Takes an item out of the index. False if it was no longer there.
     pub(super) fn unlink(self, Found { hit, record }: Found<'_>) -> bool {
         let store = self.store;
-        store.raise_cas_floor(store.cas_of(hit.payload(), record));
+        store.retire_cas(hit.payload(), record);
         let removed = store.table.remove(hit, &ByKey { store, key: record.key() }, self.guard).is_ok();
         if removed {
             store.account_removal(hit.payload(), record, self.stripe, self.guard);

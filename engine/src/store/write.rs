@@ -4,10 +4,12 @@ use super::batch::{ArithOutcome, Batch, Delta, Mode, NewValue, Outcome};
 use super::handle::Writer;
 use super::large::LargeValue;
 use super::meta::{Calculation, Change, Receipt, Sum, Terms};
+use super::number::{self, DIGITS_MAX, Digits, digits_of};
 use super::stats::{BYTES_CELL, Counter};
 use super::view::{Found, View};
 use super::{ByKey, Expiry, StoreError, protocol_bytes};
-use crate::limits::KEY_BYTES_MAX;
+use crate::limits::{ARITH_ITEM_BYTES_MAX, KEY_BYTES_MAX};
+use crate::log::pair::{self, Pair, Refusal};
 use crate::log::record::{ALIGN, Draft, HEADER_BYTES, Record, Shape, State};
 use crate::log::{CAS_POSITION_BITS, Location};
 use crate::sync::Ordering;
@@ -21,6 +23,11 @@ pub(super) enum Body<'a> {
     /// Parts to copy one behind the other.
     Inline([&'a [u8]; 2]),
     Large(LargeValue),
+    /// A counter, printed in at least `width` bytes, [`DIGITS_MAX`] at most.
+    Number {
+        number: u64,
+        width: usize,
+    },
 }
 
 impl Body<'_> {
@@ -28,13 +35,14 @@ impl Body<'_> {
         match self {
             Body::Inline(parts) => parts[0].len() + parts[1].len(),
             Body::Large(value) => value.len(),
+            Body::Number { number, width } => digits_of(*number).max(*width),
         }
     }
 
-    /// Bytes in the log.
+    /// Bytes in the log, but for a counter.
     pub(super) fn log_len(&self) -> usize {
         match self {
-            Body::Inline(_) => self.len(),
+            Body::Inline(_) | Body::Number { .. } => self.len(),
             Body::Large(_) => size_of::<usize>(),
         }
     }
@@ -121,9 +129,7 @@ impl Batch<'_> {
                 }
                 (Mode::Replace, None) => return Ok(Outcome::NotStored),
                 (Mode::Cas(_), None) => return Ok(Outcome::NotFound),
-                (Mode::Cas(id), Some(Found { hit, record }))
-                    if id == 0 || id != view.store.cas_of(hit.payload(), record) =>
-                {
+                (Mode::Cas(id), Some(found)) if id == 0 || !view.has_id_for_good(found, id) => {
                     return Ok(Outcome::Exists);
                 }
                 _ => {}
@@ -186,7 +192,7 @@ impl Batch<'_> {
             if terms.compare.is_some_and(|id| !view.has_id(found, id)) {
                 return Ok(Receipt::nothing(Outcome::Exists));
             }
-            let old_len = value_of(found.record).len();
+            let old_len = value_len_of(found.record);
             let len = old_len + addition.len();
             if !self.store.fits(key.len(), found.record.flags(), len) {
                 return Ok(Receipt::nothing(Outcome::NotStored));
@@ -209,10 +215,16 @@ impl Batch<'_> {
             let Ok((found, _)) = view.find_visible(key, hash) else {
                 continue;
             };
-            let old_value = value_of(found.record);
-            if old_value.len() != old_len || terms.compare.is_some_and(|id| !view.has_id(found, id)) {
+            if value_len_of(found.record) != old_len || terms.compare.is_some_and(|id| !view.has_id(found, id)) {
                 continue;
             }
+            // Sealed from here on (R1, R2): the new item keeps expiry and stamp, and loses the marks.
+            let sealed = found.record.seal();
+            if terms.compare.is_some_and(|id| !view.has_id(found, id)) {
+                continue;
+            }
+            let mut digits = Digits::of(0);
+            let old_value = value_of(found.record, &mut digits);
             let parts = if mode == Mode::Append { [old_value, addition] } else { [addition, old_value] };
             let body = match buffer {
                 None => Body::Inline(parts),
@@ -223,8 +235,6 @@ impl Batch<'_> {
                     Body::Large(buffer.freeze())
                 }
             };
-            // Sealed from here on (R1): the new item keeps expiry and stamp, and loses the marks.
-            let sealed = found.record.seal();
             let state = State::new(sealed.expiry(), sealed.stamp()).with(State::BASE64, terms.base64);
             let draft = NewRecord { key, hash, state, flags: found.record.flags(), cas: CasOf::asked(terms.cas) };
             if let Ok(location) = publish(self.writer, view, Some(found), draft, body) {
@@ -252,10 +262,12 @@ impl Batch<'_> {
 
     /// Increments or decrements a decimal number. Counts hits and misses.
     ///
-    /// The number keeps its width: a shorter result is padded with spaces on the right (protocol 3.1).
+    /// The number keeps its width: a shorter result is padded with spaces on the right (protocol 3.1). The first change makes a
+    /// counter of it. From then on a change whose result fits the width costs one 128-bit compare-and-swap and no memory; one that
+    /// needs another digit makes a new record.
     ///
     /// # Errors
-    /// [`StoreError::OutOfMemory`] if there is no room for the new record; the old number stays.
+    /// [`StoreError::OutOfMemory`] if there is no room for a new record; the old number stays.
     pub fn arith(&mut self, key: &[u8], hash: u64, delta: Delta) -> Result<ArithOutcome, StoreError> {
         Ok(match self.calculate(key, hash, delta, &Change::default())? {
             Calculation::Done(sum) => ArithOutcome::Value(sum.number),
@@ -277,61 +289,98 @@ impl Batch<'_> {
             Delta::Incr(_) => (Counter::IncrHits, Counter::IncrMisses),
             Delta::Decr(_) => (Counter::DecrHits, Counter::DecrMisses),
         };
-        let mut room = key.len() + 2 * DIGITS_MAX + EXTRA_BYTES_MAX;
+        // None until it is known that a new record is needed: a counter is changed in place also when memory is full.
+        let mut room = 0;
+        let mut buffer = None;
         loop {
-            self.writer.ensure_room(self.store, room, &mut self.guard)?;
+            if room > 0 {
+                self.writer.ensure_room(self.store, room, &mut self.guard)?;
+            }
             let view = View { store: self.store, guard: &self.guard, now: self.now, stripe: self.writer.stripe };
-            let Ok((found, _)) = view.find_visible(key, hash) else {
+            let Ok((found, state)) = view.find_visible(key, hash) else {
                 let Some((expiry_before, number)) = change.create else {
                     view.count(misses);
                     return Ok(Calculation::NotFound);
                 };
-                let mut digits = [0; DIGITS_MAX];
-                let body = Body::Inline([format_number(number, &mut digits), &[]]);
+                if room == 0 {
+                    room = number_room(key, 0);
+                    continue;
+                }
                 let expiry = change.touch.unwrap_or(expiry_before);
                 // What is in the index and not visible is taken over by the insert's CAS, or has just been dropped.
                 let state = State::new(expiry, view.store.flush_stamp()).with(State::BASE64, change.base64);
                 let draft = NewRecord { key, hash, state, flags: 0, cas: CasOf::asked(change.cas) };
-                if let Ok(location) = publish(self.writer, view, None, draft, body) {
+                if let Ok(location) = publish(self.writer, view, None, draft, Body::Number { number, width: 0 }) {
                     return Ok(Calculation::Done(Sum { number, cas: view.id_at(location), expiry_before, expiry }));
                 }
                 continue;
             };
+            // A new expiry and an id of the client's take a new record, so that they change together with the number.
+            if change.cas.is_none() && change.touch.is_none_or(|expiry| expiry == state.expiry()) {
+                match view.count_in_place(found.record, delta, change.compare) {
+                    Some(Ok(pair)) => {
+                        view.count(hits);
+                        let cas = if view.store.config.cas { pair.id() } else { 0 };
+                        let expiry = state.expiry();
+                        return Ok(Calculation::Done(Sum { number: pair.number, cas, expiry_before: expiry, expiry }));
+                    }
+                    Some(Err(Refusal::Unwanted(InPlace::Exists))) => return Ok(Calculation::Exists),
+                    Some(Err(Refusal::Sealed | Refusal::Unwanted(InPlace::TooLong))) | None => {}
+                }
+            }
             if change.compare.is_some_and(|id| !view.has_id(found, id)) {
                 return Ok(Calculation::Exists);
             }
-            if found.record.is_large() {
-                return Ok(Calculation::NonNumeric);
+            let mut digits = Digits::of(0);
+            let width = value_len_of(found.record);
+            if found.record.counter().is_none() {
+                let bytes = protocol_bytes(key.len(), found.record.flags(), width, self.store.config.cas);
+                if bytes > ARITH_ITEM_BYTES_MAX || number::parse(value_of(found.record, &mut digits)).is_none() {
+                    return Ok(Calculation::NonNumeric);
+                }
             }
-            let old_value = found.record.inline_value();
-            let Some(number) = parse_number(old_value) else {
-                return Ok(Calculation::NonNumeric);
-            };
-            let needed = key.len() + old_value.len() + DIGITS_MAX + EXTRA_BYTES_MAX;
-            if needed > room {
-                room = needed;
+            // Room first, which may move the guard; then find again what is to be changed.
+            let is_large = found.record.is_large();
+            let needed = number_room(key, if is_large { 0 } else { width });
+            let has_buffer = buffer.as_ref().is_some_and(|buffer: &super::LargeBuf| buffer.len() == width);
+            if needed > room || is_large && !has_buffer {
+                room = room.max(needed);
+                buffer = if is_large { Some(self.writer.reserve(self.store, width, &mut self.guard)?) } else { None };
                 continue;
             }
-            let number = match delta {
-                Delta::Incr(by) => number.wrapping_add(by),
-                Delta::Decr(by) => number.saturating_sub(by),
-            };
-            let mut digits = [0; DIGITS_MAX];
-            let digits = format_number(number, &mut digits);
-            // Numbers with more than a few spaces behind them are rare enough for an allocation.
-            let padding = vec![b' '; old_value.len().saturating_sub(digits.len())];
-            // Sealed from here on (R1). A result that fits keeps the marks, like memcached's change in place (protocol 3.1).
+            // Sealed from here on (R1, R2): number, id and state are final.
             let sealed = found.record.seal();
+            if change.compare.is_some_and(|id| !view.has_id(found, id)) {
+                return Ok(Calculation::Exists);
+            }
+            let old_number = match found.record.seal_pair() {
+                Some(pair) => pair.number,
+                None => number::parse(value_of(found.record, &mut digits)).expect("it is one, and fixed"),
+            };
+            let number = delta.applied_to(old_number);
             let expiry_before = sealed.expiry();
             let expiry = change.touch.unwrap_or(expiry_before);
+            // A result that fits keeps the marks, like memcached's change in place (protocol 3.1).
             let fresh = State::new(expiry, sealed.stamp());
-            let state = if digits.len() <= old_value.len() {
+            let state = if digits_of(number) <= width {
                 fresh.with_marks_of(sealed)
             } else {
                 fresh.with(State::BASE64, change.base64)
             };
             let draft = NewRecord { key, hash, state, flags: found.record.flags(), cas: CasOf::asked(change.cas) };
-            let body = Body::Inline([digits, &padding]);
+            let digits = Digits::of(number);
+            // Numbers with so many spaces behind them are rare enough for an allocation.
+            let padding = vec![b' '; if width > DIGITS_MAX && !is_large { width - digits.bytes().len() } else { 0 }];
+            let body = match buffer.take() {
+                Some(mut buffer) => {
+                    let (head, tail) = buffer.split_at_mut(digits.bytes().len());
+                    head.copy_from_slice(digits.bytes());
+                    tail.fill(b' ');
+                    Body::Large(buffer.freeze())
+                }
+                None if width > DIGITS_MAX => Body::Inline([digits.bytes(), &padding]),
+                None => Body::Number { number, width },
+            };
             if let Ok(location) = publish(self.writer, view, Some(found), draft, body) {
                 view.count(hits);
                 return Ok(Calculation::Done(Sum { number, cas: view.id_at(location), expiry_before, expiry }));
@@ -340,8 +389,63 @@ impl Batch<'_> {
     }
 }
 
-/// Digits of the largest number.
-const DIGITS_MAX: usize = 20;
+impl Delta {
+    #[inline]
+    fn applied_to(self, number: u64) -> u64 {
+        match self {
+            Delta::Incr(by) => number.wrapping_add(by),
+            Delta::Decr(by) => number.saturating_sub(by),
+        }
+    }
+}
+
+/// Room for a number that replaces a value of this length.
+fn number_room(key: &[u8], value_len: usize) -> usize {
+    key.len() + value_len + 2 * DIGITS_MAX + EXTRA_BYTES_MAX
+}
+
+/// Why a counter is not changed in place.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum InPlace {
+    /// It has another CAS id than the client compares with.
+    Exists,
+    /// The result has more digits than the counter has room for.
+    TooLong,
+}
+
+impl View<'_> {
+    /// Changes a counter by one compare-and-swap, unless something speaks against it. `None`: it is no counter.
+    #[inline]
+    fn count_in_place(
+        self,
+        record: Record<'_>,
+        delta: Delta,
+        compare: Option<u64>,
+    ) -> Option<Result<Pair, Refusal<InPlace>>> {
+        let counter = record.counter()?;
+        let segments = &self.store.log.segments;
+        let has_ids = self.store.config.cas;
+        let result = pair::change(counter.pair, |pair| {
+            let shown_id = if has_ids { pair.id() } else { 0 };
+            if compare.is_some_and(|id| id != shown_id) {
+                return Err(InPlace::Exists);
+            }
+            let number = delta.applied_to(pair.number);
+            if digits_of(number) > counter.width {
+                return Err(InPlace::TooLong);
+            }
+            // Without ids the pair's stays 0.
+            let id =
+                if has_ids { pair::next_id(pair.id(), CAS_POSITION_BITS, || segments.next_generation()) } else { 0 };
+            if Pair::can_hold(id) { Ok(Pair::new(number, id)) } else { Err(InPlace::TooLong) }
+        });
+        // Once a second at most, so that readers of the record's head keep its line.
+        if result.is_ok() && record.last_access_s() != self.now_s() {
+            record.set_last_access_s(self.now_s());
+        }
+        Some(result)
+    }
+}
 
 /// What is new about a record that is to be published.
 #[derive(Clone, Copy)]
@@ -364,8 +468,11 @@ pub(super) fn publish<'a>(
     body: Body<'a>,
 ) -> Result<Location, Body<'a>> {
     let View { store, guard, .. } = view;
-    let old_cas = old.map(|old| (store.cas_of(old.hit.payload(), old.record), old.record.stored_cas().is_some()));
+    let old_cas = old.map(|old| (store.final_cas(old.hit.payload(), old.record), old.record.stored_cas().is_some()));
+    let is_counter = matches!(body, Body::Number { .. });
     let cas = match new.cas {
+        // A generation of the counter's own (see `log::pair`), taken after the old id became final: it exceeds that.
+        CasOf::New if is_counter => store.config.cas.then(|| store.log.segments.next_generation() << CAS_POSITION_BITS),
         CasOf::New => writer.explicit_cas(store, old_cas),
         CasOf::Old => old_cas.map(|(id, _)| id).filter(|_| store.config.cas),
         CasOf::Client(id) => {
@@ -378,17 +485,36 @@ pub(super) fn publish<'a>(
     };
     let location = writer.next_location(store);
     let value_len = body.len();
-    let draft =
-        |value| Draft { state: new.state, last_access_s: view.now_s(), cas, flags: new.flags, key: new.key, value };
+    let draft = |value, cas, pair| Draft {
+        state: new.state,
+        last_access_s: view.now_s(),
+        cas,
+        flags: new.flags,
+        key: new.key,
+        value,
+        pair,
+    };
     let shape = |len| Shape::new(new.key.len(), new.flags != 0, cas.is_some(), len);
     // SAFETY: `ensure_room` left at least this much behind the tail of our own open segment.
     let write = |shape, draft: &Draft<'_>| unsafe { Record::write(store.log.address(location), shape, draft) };
     let (body, record) = match body {
-        Body::Inline(parts) => (Body::Inline(parts), write(shape(Some(value_len)), &draft(parts))),
+        Body::Inline(parts) => (Body::Inline(parts), write(shape(Some(value_len)), &draft(parts, cas, None))),
         Body::Large(value) => {
             // The record takes a reference of its own, given back below if it is not published (S4).
             let address = value.clone().into_address().to_ne_bytes();
-            (Body::Large(value), write(shape(None), &draft([&address, &[]])))
+            (Body::Large(value), write(shape(None), &draft([&address, &[]], cas, None)))
+        }
+        Body::Number { number, width } => {
+            let id = cas.unwrap_or(0);
+            let record = if matches!(new.cas, CasOf::Client(_)) || !Pair::can_hold(id) {
+                // The ids after one that a client chose do not follow from it (S3), so this is no counter yet.
+                let digits = Digits::padded(number, width);
+                write(shape(Some(value_len)), &draft([digits.bytes(), &[]], cas, None))
+            } else {
+                let shape = Shape::counter(new.key.len(), new.flags != 0, value_len);
+                write(shape, &draft([&[], &[]], None, Some(Pair::new(number, id))))
+            };
+            (Body::Number { number, width }, record)
         }
     };
     writer.advance(store, record.shape().bytes(), if record.is_large() { value_len } else { 0 });
@@ -415,7 +541,7 @@ pub(super) fn publish<'a>(
     let bytes = protocol_bytes(new.key.len(), new.flags, value_len, store.config.cas);
     store.counters.cells.add(view.stripe, BYTES_CELL, bytes as u64);
     view.count(Counter::TotalItems);
-    if old.is_none() && cas.is_none() && store.config.cas {
+    if old.is_none() && new.cas == CasOf::New && store.config.cas {
         return Ok(mend_cas_order(writer, view, new, location));
     }
     Ok(location)
@@ -430,7 +556,7 @@ fn mend_cas_order(writer: &mut Writer, view: View<'_>, new: NewRecord<'_>, locat
     let store = view.store;
     // Relaxed: ordered by the slot's CAS, which the removal released and our insert acquired.
     let floor = store.cas_floor.load(Ordering::Relaxed);
-    if store.log.positional_cas(location) >> CAS_POSITION_BITS > floor {
+    if view.id_at(location) >> CAS_POSITION_BITS > floor {
         return location;
     }
     // A failure means that somebody else has changed the item: it has their id now.
@@ -454,11 +580,14 @@ pub(super) fn copy_record<'g>(
     change: impl Fn(State) -> State,
 ) -> Result<Location, Body<'g>> {
     let record = found.record;
-    // SAFETY: found in the index under the view's guard (S4).
-    let shared = record.is_large().then(|| unsafe { LargeValue::share(record.large_address()) });
-    let body = shared.map_or_else(|| Body::Inline([record.inline_value(), &[]]), Body::Large);
-    // Sealed from here on (R1). The stamp stays: the item is as old as it was.
+    // Sealed from here on (R1, R2). The stamp stays: the item is as old as it was.
     let draft = NewRecord { key, hash, state: change(record.seal()), flags: record.flags(), cas };
+    let body = match (record.is_large(), record.seal_pair()) {
+        // SAFETY: found in the index under the view's guard (S4).
+        (true, _) => Body::Large(unsafe { LargeValue::share(record.large_address()) }),
+        (_, Some(pair)) => Body::Number { number: pair.number, width: record.small_value_len() },
+        (_, None) => Body::Inline([record.inline_value(), &[]]),
+    };
     publish(writer, view, Some(found), draft, body)
 }
 
@@ -480,66 +609,25 @@ impl CasOf {
     }
 }
 
-/// The value of a record, wherever it lies.
-fn value_of<'g>(record: Record<'g>) -> &'g [u8] {
+/// The value of a record, wherever it lies. The number of a counter is printed into `digits`.
+fn value_of<'g>(record: Record<'g>, digits: &'g mut Digits) -> &'g [u8] {
     if record.is_large() {
         // SAFETY: the record was found under a guard that lives during `'g` (S4).
         unsafe { LargeValue::peek(record.large_address()) }
+    } else if let Some(counter) = record.counter() {
+        *digits = Digits::padded(counter.pair().number, counter.width);
+        digits.bytes()
     } else {
         record.inline_value()
     }
 }
 
-/// Reads a number as the protocol does (3.1): leading white space and a `+` are allowed, and anything behind a white space or a
-/// NUL.
-fn parse_number(value: &[u8]) -> Option<u64> {
-    let is_space = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n' | 0x0b | 0x0c | b'\r');
-    let start = value.iter().position(|byte| !is_space(byte))?;
-    let digits = value[start..].strip_prefix(b"+").unwrap_or(&value[start..]);
-    let end = digits.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(digits.len());
-    if end == 0 || digits.get(end).is_some_and(|byte| *byte != 0 && !is_space(byte)) {
-        return None;
-    }
-    digits[..end].iter().try_fold(0_u64, |number, &digit| number.checked_mul(10)?.checked_add(u64::from(digit - b'0')))
-}
-
-/// Writes a number in decimal, and answers the part of the buffer that it fills.
-fn format_number(mut number: u64, buffer: &mut [u8; 20]) -> &[u8] {
-    let mut start = buffer.len();
-    loop {
-        start -= 1;
-        buffer[start] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            return &buffer[start..];
-        }
-    }
-}
-
-#[cfg(test)]
-mod number_tests {
-    use super::{format_number, parse_number};
-
-    /// Protocol 3.1.
-    #[test]
-    fn numbers_are_read_as_the_protocol_says() {
-        for (value, number) in [
-            ("5", Some(5)),
-            ("0010", Some(10)),
-            (" +7", Some(7)),
-            ("5 bc", Some(5)),
-            ("18446744073709551615", Some(u64::MAX)),
-            ("18446744073709551616", None),
-            ("-5", None),
-            ("5abc", None),
-            ("", None),
-            (" ", None),
-            ("+", None),
-        ] {
-            assert_eq!(parse_number(value.as_bytes()), number, "{value:?}");
-        }
-        for number in [0, 9, 10, u64::MAX] {
-            assert_eq!(format_number(number, &mut [0; 20]), number.to_string().as_bytes());
-        }
+/// The length of the same; it never changes.
+pub(super) fn value_len_of(record: Record<'_>) -> usize {
+    if record.is_large() {
+        // SAFETY: the caller found the record under a guard that it still holds (S4).
+        unsafe { LargeValue::peek(record.large_address()) }.len()
+    } else {
+        record.small_value_len()
     }
 }
