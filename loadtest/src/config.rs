@@ -3,7 +3,8 @@
 use crate::compare::{ComparePlan, Contender, Named, Suite};
 use crate::cpu;
 use crate::error::Error;
-use crate::load::{LoadArgs, usage, within};
+use crate::load::{CONNECTIONS_MAX, LoadArgs, usage, within};
+use crate::memory::{Fills, MemoryPlan, Part};
 use crate::process::Endpoint;
 use crate::replay::ReplayPlan;
 use crate::run::RunPlan;
@@ -42,6 +43,9 @@ pub enum Command {
     /// Replay recorded requests look-aside (get; on a miss set) and report the hit ratio, on one server or on two
     #[command(args_override_self = true)]
     Replay(ReplayArgs),
+    /// Start servers with memory limits and report what they hold, and what they need beside the data
+    #[command(args_override_self = true)]
+    Memory(MemoryArgs),
     /// List the published workloads that --preset knows, with their parameters and sources
     Presets,
 }
@@ -210,6 +214,85 @@ pub struct ReplayArgs {
     /// Show no progress
     #[arg(short, long)]
     pub quiet: bool,
+}
+
+/// Options of `memory`.
+#[derive(Args, Debug)]
+pub struct MemoryArgs {
+    /// Server: a COMMAND with {port} and {memory}, which is its limit in MiB
+    #[arg(long, value_name = "COMMAND", value_parser = Endpoint::new)]
+    pub a: Endpoint,
+    /// A second server to set beside it
+    #[arg(long, value_name = "COMMAND", value_parser = Endpoint::new)]
+    pub b: Option<Endpoint>,
+    /// What to do [default: everything but slow]
+    #[arg(long, value_enum, value_delimiter = ',')]
+    pub parts: Vec<Part>,
+    /// items: lengths of key and value, and how many to store [default: 16/32:500k+1m+2m+4m,40/230:1m,30/1000:1m]
+    #[arg(long, value_name = "KEY/VALUE:ITEMS+...", value_delimiter = ',', value_parser = Fills::parse)]
+    pub items: Vec<Fills>,
+    /// held, churn: the limit
+    #[arg(long, value_name = "MIB", default_value_t = 100)]
+    pub limit: u64,
+    /// held: items of 16/32 B to store
+    #[arg(long, value_name = "ITEMS", value_parser = parse_count, default_value = "3m")]
+    pub stored: u64,
+    /// churn: how often every item is written again
+    #[arg(long, value_name = "TIMES", default_value_t = 20)]
+    pub rewrites: u32,
+    /// shifts, slow: the limit
+    #[arg(long, value_name = "MIB", default_value_t = 256)]
+    pub large_limit: u64,
+    /// slow: clients
+    #[arg(long, value_name = "CLIENTS", default_value_t = 1000)]
+    pub slow_clients: usize,
+    /// slow: how long they read
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "2m")]
+    pub slow_duration: Duration,
+    /// How long a server may say nothing while requests are in flight
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "10s")]
+    pub timeout: Duration,
+    /// Write the results to a file as JSON
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Show no progress
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+impl MemoryArgs {
+    /// Checks the options.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] with what does not fit.
+    pub fn plan(&self) -> Result<MemoryPlan, Error> {
+        let servers: Vec<Endpoint> = std::iter::once(&self.a).chain(&self.b).cloned().collect();
+        if let Some(server) = servers.iter().find(|server| !server.needs_memory()) {
+            return usage(format!("{server}: must be a COMMAND with {{port}} and {{memory}}"));
+        }
+        within("limit", self.limit, 1, 1 << 20)?;
+        within("large-limit", self.large_limit, 1, 1 << 20)?;
+        within("stored", self.stored, 1, 1_000_000_000)?;
+        within("rewrites", self.rewrites, 0, 1_000_000)?;
+        within("slow-clients", self.slow_clients, 1, CONNECTIONS_MAX)?;
+        let fills = |text| Fills::parse(text).unwrap_or_else(|error| unreachable!("a default: {error}"));
+        let by_default = || ["16/32:500k+1m+2m+4m", "40/230:1m", "30/1000:1m"].map(fills).into();
+        Ok(MemoryPlan {
+            servers,
+            parts: match &self.parts[..] {
+                [] => vec![Part::Items, Part::Held, Part::Churn, Part::Shifts],
+                parts => parts.into(),
+            },
+            fills: if self.items.is_empty() { by_default() } else { self.items.clone() },
+            limit_mib: self.limit,
+            stored: self.stored,
+            rewrites: self.rewrites,
+            large_limit_mib: self.large_limit,
+            slow_clients: self.slow_clients,
+            slow_duration: self.slow_duration,
+            patience: self.timeout,
+        })
+    }
 }
 
 impl ReplayArgs {

@@ -266,7 +266,7 @@ impl Connection {
             }
             author.element_bytes()
         } else {
-            items.value_bytes.of(space::number(key))
+            items.value_bytes.of_version(space::number(key), ticket.stamp.version)
         };
         begin(out, store);
         value::write(out, key, ticket.stamp, store.value_bytes);

@@ -2,7 +2,8 @@
 //!
 //! The program `memkv-loadtest` is a thin shell around this: `run` loads a running server, `sweep` finds
 //! the rate that breaks a latency objective, `compare` starts two servers and
-//! measures what a request costs each of them, `replay` measures hit ratios on recorded requests. Every value that is read is checked to be one that was written to its key.
+//! measures what a request costs each of them, `replay` measures hit ratios on recorded requests, `memory` what a memory
+//! limit holds. Every value that is read is checked to be one that was written to its key.
 //!
 //! Making requests, sending them and counting are kept apart. In reading order:
 //! - what to ask: [`space`] and [`keys`] (names), [`value`] (values that prove their origin), [`sizes`], [`popularity`] and [`workload`]
@@ -11,7 +12,7 @@
 //! - how to ask: [`target`], [`client`] (the wire, pure functions), `connection`, `poller`, `worker` (the loop of one thread),
 //!   [`fleet`] (threads × connections)
 //! - what came back: [`judge`] and [`counter`] (right or wrong), [`record`] (counters and latencies), [`spread`] (medians)
-//! - the commands: [`config`] with [`load`], [`preset`] and [`spec`], [`run`], [`sweep`], [`compare`] with [`process`] and [`cpu`], [`replay`] with [`trace`], [`report`],
+//! - the commands: [`config`] with [`load`], [`preset`] and [`spec`], [`run`], [`sweep`], [`compare`] with [`process`] and [`cpu`], [`replay`] with [`trace`], [`memory`] with [`stats`], [`report`],
 //!   [`html`] with [`plot`], [`hgrm`]
 //!
 //! Needs Linux: epoll, and `/proc` for the servers' CPU time. There is no unsafe code in this crate.
@@ -43,6 +44,7 @@ pub mod html;
 pub mod judge;
 pub mod keys;
 pub mod load;
+pub mod memory;
 pub mod plot;
 mod poller;
 pub mod popularity;
@@ -58,6 +60,7 @@ pub mod sizes;
 pub mod space;
 pub mod spec;
 pub mod spread;
+pub mod stats;
 pub mod sweep;
 pub mod target;
 pub mod trace;

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Most connections of one run: beyond this a single client address has too few ports.
-const CONNECTIONS_MAX: usize = 25_000;
+pub(crate) const CONNECTIONS_MAX: usize = 25_000;
 /// Most client threads.
 const THREADS_MAX: usize = 1024;
 /// Most requests sent together on one connection.

@@ -2,9 +2,9 @@
 
 use clap::Parser as _;
 use clap::error::ErrorKind;
-use memkv_loadtest::config::{Cli, Command, CompareArgs, ReplayArgs, RunArgs, SweepArgs};
+use memkv_loadtest::config::{Cli, Command, CompareArgs, MemoryArgs, ReplayArgs, RunArgs, SweepArgs};
 use memkv_loadtest::error::{EXIT_OK, EXIT_USAGE, Error};
-use memkv_loadtest::{compare, hgrm, html, preset, replay, report, run, sweep};
+use memkv_loadtest::{compare, hgrm, html, memory, preset, replay, report, run, sweep};
 use signal_hook::consts::TERM_SIGNALS;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         Command::Sweep(args) => sweep_command(args, &stop),
         Command::Compare(args) => compare_command(args, &stop),
         Command::Replay(args) => replay_command(args, &stop),
+        Command::Memory(args) => memory_command(args, &stop),
         Command::Presets => {
             print!("{}", preset::Listing);
             Ok(EXIT_OK)
@@ -77,6 +78,15 @@ fn compare_command(args: &CompareArgs, stop: &AtomicBool) -> Result<u8, Error> {
 
 fn replay_command(args: &ReplayArgs, stop: &AtomicBool) -> Result<u8, Error> {
     let result = replay::replay(&args.plan()?, args.quiet, stop)?;
+    print!("{result}");
+    if let Some(path) = &args.json {
+        report::write_json(path, &result)?;
+    }
+    Ok(result.exit_code())
+}
+
+fn memory_command(args: &MemoryArgs, stop: &AtomicBool) -> Result<u8, Error> {
+    let result = memory::memory(&args.plan()?, args.quiet, stop)?;
     print!("{result}");
     if let Some(path) = &args.json {
         report::write_json(path, &result)?;

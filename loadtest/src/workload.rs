@@ -49,13 +49,20 @@ pub enum ValueSizes {
     Drawn(DrawnSizes),
     /// Each key has its own, listed.
     PerKey(Vec<u32>),
+    /// Every write of a key has its own, uniform around the mean.
+    Changing {
+        /// The mean length.
+        mean: usize,
+        /// How far a length may lie from the mean, as a share of it.
+        spread: f64,
+    },
 }
 
 impl ValueSizes {
     /// The mean length, over all keys.
     pub fn mean(&self) -> f64 {
         match self {
-            Self::Fixed(value_bytes) => *value_bytes as f64,
+            Self::Fixed(value_bytes) | Self::Changing { mean: value_bytes, .. } => *value_bytes as f64,
             Self::Drawn(value_bytes) => value_bytes.mean(),
             Self::PerKey(value_bytes) => {
                 value_bytes.iter().map(|bytes| f64::from(*bytes)).sum::<f64>() / value_bytes.len().max(1) as f64
@@ -63,11 +70,24 @@ impl ValueSizes {
         }
     }
 
-    /// Length of the value of key number `key`.
+    /// Length of the value that a write with this version gives to key number `key`.
+    #[inline]
+    pub fn of_version(&self, key: u64, version: u32) -> usize {
+        match self {
+            Self::Changing { mean, spread } => {
+                // A generator for one draw: its seeding mixes well enough for lengths.
+                let offset = Rng::with_seed(key << 32 ^ u64::from(version)).f64() * 2.0 - 1.0;
+                (*mean as f64 * (1.0 + spread * offset)).round() as usize
+            }
+            _ => self.of(key),
+        }
+    }
+
+    /// Length of the value of key number `key`, or the mean of its lengths.
     #[inline]
     pub fn of(&self, key: u64) -> usize {
         match self {
-            Self::Fixed(value_bytes) => *value_bytes,
+            Self::Fixed(value_bytes) | Self::Changing { mean: value_bytes, .. } => *value_bytes,
             Self::Drawn(value_bytes) => value_bytes.of(key),
             Self::PerKey(value_bytes) => value_bytes[key as usize] as usize,
         }
@@ -376,6 +396,18 @@ mod tests {
         assert!(drafts.iter().zip(&again).all(|(a, b)| a.keys == b.keys));
         let other = take(&mut Draws::new(mix, 6), 10_000);
         assert!(drafts.iter().zip(&other).any(|(a, b)| a.keys != b.keys));
+    }
+
+    #[test]
+    fn changing_sizes_lie_evenly_around_their_mean() {
+        let sizes = ValueSizes::Changing { mean: 1000, spread: 0.3 };
+        let drawn: Vec<usize> = (0..10_000).map(|write| sizes.of_version(write / 100, write as u32)).collect();
+        assert!(drawn.iter().all(|bytes| (700..=1300).contains(bytes)));
+        for (low, high) in [(700, 800), (950, 1050), (1200, 1300)] {
+            let count = drawn.iter().filter(|bytes| (low..high).contains(*bytes)).count();
+            assert!((1500..1850).contains(&count), "{count} in {low}..{high}");
+        }
+        assert_eq!((sizes.of(7), sizes.mean()), (1000, 1000.0));
     }
 
     #[test]

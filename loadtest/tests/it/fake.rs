@@ -230,6 +230,10 @@ fn answer(reader: &mut BufReader<&TcpStream>, answers: &mut Vec<u8>, shared: &Sh
             }
             None => answers.extend_from_slice(b"NOT_FOUND\r\n"),
         },
+        ["stats"] => {
+            let count = lock(shared).values().filter(|item| !item.deleted).count();
+            answers.extend_from_slice(format!("STAT curr_items {count}\r\nSTAT evictions 0\r\nEND\r\n").as_bytes());
+        }
         _ => answers.extend_from_slice(b"ERROR\r\n"),
     }
     Ok(true)

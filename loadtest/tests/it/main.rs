@@ -2,6 +2,7 @@
 
 mod compare;
 mod fake;
+mod memory;
 mod replay;
 mod run;
 mod sweep;
