@@ -60,6 +60,15 @@ impl Clock {
             }
         }
     }
+
+    /// Nanoseconds since the clock was made, for measuring how long something took; as fine as the source allows.
+    #[must_use]
+    pub fn mono_ns(&self) -> u64 {
+        match &self.0 {
+            Source::System { start } => start.elapsed().as_nanos() as u64,
+            Source::Manual(hands) => hands.0[0].load(Ordering::Relaxed) * 1_000_000,
+        }
+    }
 }
 
 /// Moves a [`Clock`] made by [`Clock::manual`].

@@ -8,26 +8,30 @@
 //! A record's *location*, the payload of its index word, is its offset in the range divided by 8, plus 1.
 //!
 //! # Memory
-//! `charged` counts the segments that own pages and the large values; the index is added when the sum is compared with the
-//! limit.
+//! `charged` counts the segments that own pages, the large values and the ghosts; the index is added when the sum is compared with the
+//! limit, which may change at any time.
 //!
 //! **L3** When something is charged, charged bytes, index and headroom together are within the limit. The headroom is what the
 //! index may grow by until the next segment is opened. A split that would go beyond the limit is not done: chains get
-//! longer instead. A segment is charged from its first opening until its pages went back to the system.
+//! longer instead. A segment is charged from its first opening until its pages went back to the system; what a segment is closed with that
+//! it did not fill goes back at once, if that is an eighth of it or more.
 
 pub(crate) mod pair;
 pub(crate) mod record;
 pub(crate) mod region;
 pub(crate) mod segments;
+pub(crate) mod zeroed;
 
 #[cfg(all(test, crossbeam_loom))]
 mod models;
 
-use crate::limits::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SEGMENTS_AIMED_AT};
+use crate::limits::{
+    LIMIT_GROWTH_MAX, LIMIT_SEGMENTS_MIN, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SEGMENTS_AIMED_AT, SEGMENTS_FOR_MOVES,
+};
 use crate::sync::{AtomicU64, Ordering};
 use record::{ALIGN, Record};
 use region::Region;
-use segments::{SegmentIndex, Segments};
+use segments::{Queue, SegmentIndex, Segments};
 
 /// Where a record lies: never 0.
 pub(crate) type Location = u64;
@@ -38,31 +42,41 @@ pub(crate) const CAS_POSITION_BITS: u32 = (SEGMENT_BYTES_MAX / ALIGN).trailing_z
 /// What one split may add to the index, with room to spare for several threads that split at once.
 const INDEX_STEP_BYTES: u64 = 64 << 10;
 
+/// What the system maps, and so what can be given back to it.
+const PAGE_BYTES: usize = 4096;
+
+/// A segment that is closed with more than this part of it unused gives the rest back.
+const TRIM_PART_OF_SEGMENT: usize = 8;
+
 /// Segments, their memory, and what they cost.
 pub(crate) struct Log {
     region: Region,
     pub(crate) segments: Segments,
     segment_shift: u32,
-    limit: u64,
-    headroom: u64,
+    limit: AtomicU64,
     charged: AtomicU64,
     large_bytes: AtomicU64,
 }
 
 impl Log {
-    /// A log that may use up to `limit` bytes for segments, large values, and an index.
+    /// A log that may use up to `limit` bytes for segments, large values, and an index. The limit can be changed later, to at most
+    /// [`Log::limit_max`].
     ///
     /// # Errors
     /// If the address range cannot be reserved.
     pub(crate) fn new(limit: usize) -> std::io::Result<Log> {
         let segment_bytes = Log::segment_bytes_for(limit);
-        let count = limit / segment_bytes;
+        let reserve = |growth: usize| {
+            let count = limit / segment_bytes * growth;
+            Ok((Region::reserve(count * segment_bytes, true)?, Segments::new(count)?))
+        };
+        // Addresses cost nothing, unless the system has been told to count them (`ulimit -v`, strict overcommitment): then the limit cannot grow.
+        let (region, segments) = reserve(LIMIT_GROWTH_MAX).or_else(|_: std::io::Error| reserve(1))?;
         Ok(Log {
-            region: Region::reserve(count * segment_bytes)?,
-            segments: Segments::new(count),
+            region,
+            segments,
             segment_shift: segment_bytes.trailing_zeros(),
-            limit: limit as u64,
-            headroom: (limit / 128).max(2 * segment_bytes) as u64,
+            limit: AtomicU64::new(limit as u64),
             charged: AtomicU64::new(0),
             large_bytes: AtomicU64::new(0),
         })
@@ -78,7 +92,29 @@ impl Log {
     }
 
     pub(crate) fn limit(&self) -> u64 {
-        self.limit
+        // Relaxed: a figure; whoever charges a moment after a change may still use the old one.
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    /// The largest limit that the reserved addresses allow.
+    pub(crate) fn limit_max(&self) -> u64 {
+        (self.segments.len() << self.segment_shift) as u64
+    }
+
+    /// The smallest limit that leaves room for a few segments.
+    pub(crate) fn limit_min(&self) -> u64 {
+        (LIMIT_SEGMENTS_MIN << self.segment_shift) as u64
+    }
+
+    /// Changes the limit, between [`Log::limit_min`] and [`Log::limit_max`]. What is charged beyond it is for the cleaner.
+    pub(crate) fn set_limit(&self, limit: u64) {
+        debug_assert!((self.limit_min()..=self.limit_max()).contains(&limit));
+        self.limit.store(limit, Ordering::Relaxed);
+    }
+
+    /// What the index may grow by until the next segment is opened.
+    fn headroom(&self) -> u64 {
+        (self.limit() / 128).max(2 << self.segment_shift)
     }
 
     /// The location of byte `offset` in a segment.
@@ -121,26 +157,26 @@ impl Log {
     /// Bytes that may still be charged when the index has `index_bytes`.
     pub(crate) fn available(&self, index_bytes: usize) -> u64 {
         // Relaxed: a figure.
-        let used = self.charged.load(Ordering::Relaxed) + index_bytes as u64 + self.headroom;
-        self.limit.saturating_sub(used)
+        let used = self.charged.load(Ordering::Relaxed) + index_bytes as u64 + self.headroom();
+        self.limit().saturating_sub(used)
     }
 
     /// By how much charged bytes, index and headroom exceed the limit.
     pub(crate) fn excess(&self, index_bytes: usize) -> u64 {
         // Relaxed: a figure.
-        (self.charged.load(Ordering::Relaxed) + index_bytes as u64 + self.headroom).saturating_sub(self.limit)
+        (self.charged.load(Ordering::Relaxed) + index_bytes as u64 + self.headroom()).saturating_sub(self.limit())
     }
 
     /// May the index take another bucket or two? It may use the headroom, but never more than the limit.
     #[inline]
     pub(crate) fn index_may_grow(&self, index_bytes: usize) -> bool {
         // Relaxed: an account.
-        self.charged.load(Ordering::Relaxed) + index_bytes as u64 + INDEX_STEP_BYTES <= self.limit
+        self.charged.load(Ordering::Relaxed) + index_bytes as u64 + INDEX_STEP_BYTES <= self.limit()
     }
 
-    /// Charges bytes if they fit (L3).
-    pub(crate) fn charge(&self, bytes: usize, index_bytes: usize) -> bool {
-        let rest = self.limit.saturating_sub(self.headroom + index_bytes as u64);
+    /// Charges bytes if they fit (L3) and leave `kept` beside them.
+    fn charge(&self, bytes: usize, index_bytes: usize, kept: u64) -> bool {
+        let rest = self.limit().saturating_sub(self.headroom() + index_bytes as u64 + kept);
         // Relaxed: an account; the memory itself is handed over by other means.
         self.charged
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |charged| {
@@ -149,13 +185,20 @@ impl Log {
             .is_ok()
     }
 
-    pub(crate) fn uncharge(&self, bytes: usize) {
+    /// Charges what is there from the beginning.
+    pub(crate) fn charge_fixed(&self, bytes: usize) {
+        self.charged.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    fn uncharge(&self, bytes: usize) {
         self.charged.fetch_sub(bytes as u64, Ordering::Relaxed);
     }
 
     /// Charges a large value.
     pub(crate) fn charge_large(&self, bytes: usize, index_bytes: usize) -> bool {
-        let charged = self.charge(bytes, index_bytes);
+        // Relaxed: a figure. The cleaners need segments to move records to, or nothing ever gets room again.
+        let kept = SEGMENTS_FOR_MOVES.saturating_sub(self.segments.idle() as u64) << self.segment_shift;
+        let charged = self.charge(bytes, index_bytes, kept);
         if charged {
             self.large_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         }
@@ -178,12 +221,12 @@ impl Log {
     }
 
     /// Opens a segment: one with pages if there is one, else a fresh one if it may be charged.
-    pub(crate) fn open(&self, index_bytes: usize) -> Option<SegmentIndex> {
-        self.segments.open(false).or_else(|| {
-            if !self.charge(self.segment_bytes(), index_bytes) {
+    pub(crate) fn open(&self, queue: Queue, index_bytes: usize) -> Option<SegmentIndex> {
+        self.segments.open(false, queue).or_else(|| {
+            if !self.charge(self.segment_bytes(), index_bytes, 0) {
                 return None;
             }
-            let segment = self.segments.open(true);
+            let segment = self.segments.open(true, queue);
             if segment.is_none() {
                 self.uncharge(self.segment_bytes());
             }
@@ -191,15 +234,42 @@ impl Log {
         })
     }
 
+    /// Closes an open segment, and gives back the pages that it did not use if they are many. Only its owner calls this.
+    pub(crate) fn seal(&self, segment: SegmentIndex) {
+        let kept = self.segments.used(segment).next_multiple_of(PAGE_BYTES);
+        let unused = self.segment_bytes() - kept;
+        let trims = unused >= self.segment_bytes() / TRIM_PART_OF_SEGMENT;
+        if trims {
+            // SAFETY: whole pages of a segment that is ours, behind all its records.
+            unsafe { self.region.release((segment << self.segment_shift) + kept, unused) };
+            self.uncharge(unused);
+        }
+        self.segments.seal(segment, trims);
+    }
+
+    /// Makes a segment that has left usable again. Called through the epoch (L2).
+    pub(crate) fn recycle(&self, segment: SegmentIndex) {
+        if self.segments.is_trimmed(segment) {
+            self.release(segment, self.segments.used(segment).next_multiple_of(PAGE_BYTES));
+        } else {
+            self.segments.recycle(segment);
+        }
+    }
+
     /// Gives the pages of an idle segment back to the system. False if none is idle.
     pub(crate) fn shrink(&self) -> bool {
         let Some(segment) = self.segments.take_idle() else {
             return false;
         };
-        // SAFETY: the segment is ours between `take_idle` and `release`; segments are whole pages.
-        unsafe { self.region.release(segment << self.segment_shift, self.segment_bytes()) };
-        self.segments.release(segment);
-        self.uncharge(self.segment_bytes());
+        self.release(segment, self.segment_bytes());
         true
+    }
+
+    /// Gives back the first `bytes` of a leaving segment, which are all that it has.
+    fn release(&self, segment: SegmentIndex, bytes: usize) {
+        // SAFETY: the segment has left, and is ours until `Segments::release`; whole pages.
+        unsafe { self.region.release(segment << self.segment_shift, bytes) };
+        self.segments.release(segment);
+        self.uncharge(bytes);
     }
 }

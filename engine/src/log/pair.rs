@@ -55,6 +55,11 @@ impl Pair {
         self.id_and_seal & SEALED != 0
     }
 
+    /// For a copy.
+    pub(crate) fn unsealed(self) -> Pair {
+        Pair { id_and_seal: self.id(), ..self }
+    }
+
     fn sealed(self) -> Pair {
         Pair { id_and_seal: self.id_and_seal | SEALED, ..self }
     }

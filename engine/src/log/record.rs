@@ -56,7 +56,8 @@ impl State {
     /// The mark of an item whose key came in base64 (meta commands).
     pub(crate) const BASE64: u64 = 1 << 18;
     const FREQUENCY_ONE: u64 = 1 << 16;
-    const FREQUENCY_MASK: u64 = 3 << 16;
+    const FREQUENCY_MASK: u64 = Self::FREQUENCY_MAX << 16;
+    pub(crate) const FREQUENCY_MAX: u64 = 3;
     const STAMP_MASK: u64 = (1 << 16) - 1;
     const EXPIRY_MASK: u64 = !0 << Self::EXPIRY_SHIFT | Self::ABSOLUTE;
     /// The marks that an in-place change keeps.
@@ -110,10 +111,28 @@ impl State {
         State(self.0 & !mark)
     }
 
-    /// Is the next fetch the second one since the item was stored?
+    /// Has the item been fetched once since it was stored, or since a cleaner last moved it?
     #[inline]
     pub(crate) fn was_fetched_once(self) -> bool {
-        self.0 & (Self::FETCHED | Self::FREQUENCY_MASK) == Self::FETCHED
+        self.0 & (Self::FETCHED | Self::FREQUENCY_MASK) == Self::FETCHED | Self::FREQUENCY_ONE
+    }
+
+    /// Fetches since the item was stored or last moved by an eviction, up to 3.
+    #[inline]
+    pub(crate) fn frequency(self) -> u64 {
+        (self.0 & Self::FREQUENCY_MASK) / Self::FREQUENCY_ONE
+    }
+
+    /// The state with another frequency.
+    pub(crate) fn with_frequency(self, frequency: u64) -> State {
+        debug_assert!(frequency <= Self::FREQUENCY_MAX);
+        State(self.0 & !Self::FREQUENCY_MASK | frequency * Self::FREQUENCY_ONE)
+    }
+
+    /// The state with another's frequency.
+    #[inline]
+    pub(crate) fn with_frequency_of(self, other: State) -> State {
+        State(self.0 & !Self::FREQUENCY_MASK | other.0 & Self::FREQUENCY_MASK)
     }
 
     /// The same marks on another state.
@@ -125,7 +144,7 @@ impl State {
     #[inline]
     pub(crate) fn fetched(self) -> State {
         let state = self.0 | Self::FETCHED;
-        if !self.has(Self::FETCHED) || self.0 & Self::FREQUENCY_MASK == Self::FREQUENCY_MASK {
+        if self.0 & Self::FREQUENCY_MASK == Self::FREQUENCY_MASK {
             State(state)
         } else {
             State(state + Self::FREQUENCY_ONE)
@@ -193,6 +212,16 @@ impl Expiry {
             Expiry::AtMono { ms } => Some((ms.saturating_sub(1)).saturating_sub(now.mono_ms).div_ceil(1000)),
             Expiry::AtUnix { s } => Some((s * 1000).saturating_sub(now.unix_ms).div_ceil(1000)),
             Expiry::Past => Some(0),
+        }
+    }
+
+    /// When the item ends on the monotonic clock, as far as that can be said now: an absolute time follows the wall clock.
+    pub(crate) fn mono_ms(self, now: Now) -> u64 {
+        match self {
+            Expiry::Never => u64::MAX,
+            Expiry::AtMono { ms } => ms,
+            Expiry::AtUnix { s } => now.mono_ms + (s * 1000).saturating_sub(now.unix_ms),
+            Expiry::Past => 0,
         }
     }
 
@@ -543,6 +572,10 @@ mod tests {
             state = state.fetched();
             changes += 1;
         }
-        assert_eq!((changes, state.stamp()), (4, 0xffff), "the mark, then frequency 1, 2, 3; the stamp is untouched");
+        assert_eq!(
+            (changes, state.stamp()),
+            (3, 0xffff),
+            "the mark and frequency 1, then 2, 3; the stamp is untouched"
+        );
     }
 }

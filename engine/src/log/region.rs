@@ -13,11 +13,11 @@ unsafe impl Send for Region {}
 unsafe impl Sync for Region {}
 
 impl Region {
-    /// Reserves an address range. Pages come when they are touched.
+    /// Reserves an address range. Pages come when they are touched: large ones, if `huge` and the system has them.
     ///
     /// # Errors
     /// What the system answers when it has no such range.
-    pub(crate) fn reserve(bytes: usize) -> std::io::Result<Region> {
+    pub(crate) fn reserve(bytes: usize, huge: bool) -> std::io::Result<Region> {
         // SAFETY: a fresh anonymous mapping at an address of the system's choice.
         let base = unsafe {
             mmap_anonymous(
@@ -27,6 +27,9 @@ impl Region {
                 MapFlags::PRIVATE | MapFlags::NORESERVE,
             )
         }?;
+        if !huge {
+            return Ok(Region { base: base.cast(), bytes });
+        }
         // Records are found at random: with 4 KiB pages most look-ups also miss the TLB. The advice may be refused; nothing depends on it.
         // SAFETY: the mapping just made.
         let _ = unsafe { madvise(base, bytes, Advice::LinuxHugepage) };

@@ -211,6 +211,7 @@ impl<'h> Batch<'h> {
             // A failure means that another change of the state came first: look again.
             if record.change_state(state, state.with_expiry(expiry).fetched()) {
                 record.set_last_access_s(view.now_s());
+                view.note_expiry(hit.payload(), expiry);
                 return Ok(hit.payload());
             }
         }

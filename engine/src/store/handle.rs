@@ -1,10 +1,11 @@
 //! A thread's handle on a store: its open segment, its stripe of counters, its block of CAS ids.
 
 use super::batch::Batch;
+use super::cleaner::Sweep;
 use super::large::LargeBuf;
 use super::{Store, StoreError};
 use crate::limits::{HANDLES_MAX, SEGMENT_WEIGHT_MAX};
-use crate::log::segments::SegmentIndex;
+use crate::log::segments::{Queue, SegmentIndex};
 use crate::log::{CAS_POSITION_BITS, Location};
 use crate::sync::{Guard, Ordering, Participant};
 use std::fmt;
@@ -15,10 +16,17 @@ pub(super) struct OpenSegment {
     pub(super) segment: SegmentIndex,
     /// Where the next record goes.
     pub(super) tail: usize,
-    /// Records in it that went into the index.
-    pub(super) published: usize,
     /// Bytes of the large values that its records name.
     pub(super) large_bytes: usize,
+}
+
+/// What a segment is opened for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Use {
+    /// New records: leaves a few segments to the cleaners.
+    New,
+    /// Records that a cleaner moves, so that others become free.
+    Move,
 }
 
 /// Explicit CAS ids of one generation.
@@ -41,7 +49,14 @@ pub struct Handle {
 /// What a handle owns of the store: where its next record goes.
 pub(super) struct Writer {
     pub(super) stripe: usize,
-    pub(super) open: Option<OpenSegment>,
+    /// The open segment of each queue.
+    open: [Option<OpenSegment>; 2],
+    /// The segment that this handle is cleaning, if it is.
+    pub(super) sweep: Option<Sweep>,
+    /// Does every store help with the cleaning, a little each?
+    pub(super) is_helping: bool,
+    /// Unless something is to be won, no segment is looked through for expired items before this.
+    pub(super) crawl_not_before_ns: u64,
     cas_block: CasBlock,
 }
 
@@ -62,7 +77,14 @@ impl Handle {
                     let stripe = i * 64 + bit as usize;
                     return Handle {
                         participant: Participant::register(&store.collector),
-                        writer: Writer { stripe, open: None, cas_block: CasBlock::default() },
+                        writer: Writer {
+                            stripe,
+                            open: [None, None],
+                            sweep: None,
+                            is_helping: false,
+                            crawl_not_before_ns: 0,
+                            cas_block: CasBlock::default(),
+                        },
                         store,
                     };
                 }
@@ -97,71 +119,103 @@ impl Handle {
 
 impl Writer {
     /// See [`Handle::reserve`].
-    pub(super) fn reserve(&self, store: &Store, len: usize, guard: &mut Guard) -> Result<LargeBuf, StoreError> {
-        store.make_room(self.stripe, guard, || LargeBuf::allocate(len, &store.log, store.table.bytes()))
+    pub(super) fn reserve(&mut self, store: &Store, len: usize, guard: &mut Guard) -> Result<LargeBuf, StoreError> {
+        store.make_room(self, guard, |_| LargeBuf::allocate(len, &store.log, store.table.bytes()))
     }
 
-    /// Makes sure that the open segment has room for a record of `bytes`, by opening another if need be.
+    /// Makes sure that the open segment of the small queue has room for a record of `bytes`, by opening another if need be. Does a share of
+    /// the cleaning when that lags behind.
     #[inline]
     pub(super) fn ensure_room(&mut self, store: &Store, bytes: usize, guard: &mut Guard) -> Result<(), StoreError> {
-        if self.has_room(store, bytes) { Ok(()) } else { self.open_segment(store, guard) }
+        if self.has_room(store, Queue::Small, bytes) && !self.is_helping {
+            return Ok(());
+        }
+        self.make_room(store, bytes, guard)
     }
 
-    /// Is there room in the open segment?
+    #[cold]
+    fn make_room(&mut self, store: &Store, bytes: usize, guard: &mut Guard) -> Result<(), StoreError> {
+        if self.is_helping {
+            store.help_cleaning(self, guard);
+        }
+        if self.has_room(store, Queue::Small, bytes) {
+            return Ok(());
+        }
+        self.seal(store, Queue::Small);
+        store.mind_stock(self, guard);
+        // Cleaning may have opened one meanwhile, for what it moves.
+        store.make_room(self, guard, |writer| {
+            writer.has_or_finds_room(store, Queue::Small, bytes, Use::New).then_some(())
+        })
+    }
+
+    /// Is there room in the open segment of a queue?
     #[inline]
-    pub(super) fn has_room(&self, store: &Store, bytes: usize) -> bool {
+    pub(super) fn has_room(&self, store: &Store, queue: Queue, bytes: usize) -> bool {
         let segment_bytes = store.log.segment_bytes();
-        self.open.as_ref().is_some_and(|open| {
+        self.open[queue as usize].as_ref().is_some_and(|open| {
             open.tail + bytes <= segment_bytes && open.tail + open.large_bytes < SEGMENT_WEIGHT_MAX * segment_bytes
         })
     }
 
+    /// Is there room in the open segment of a queue, or in another that can be had without cleaning?
+    pub(super) fn has_or_finds_room(&mut self, store: &Store, queue: Queue, bytes: usize, purpose: Use) -> bool {
+        self.has_room(store, queue, bytes) || self.open_from_stock(store, queue, purpose)
+    }
+
+    /// Opens a segment in place of the open one.
+    fn open_from_stock(&mut self, store: &Store, queue: Queue, purpose: Use) -> bool {
+        let Some(segment) = store.open_segment(queue, purpose) else { return false };
+        self.seal(store, queue);
+        self.open[queue as usize] = Some(OpenSegment { segment, tail: 0, large_bytes: 0 });
+        true
+    }
+
     /// Books the record that was written at the tail.
     #[inline]
-    pub(super) fn advance(&mut self, store: &Store, bytes: usize, large_bytes: usize) {
-        let open = self.open.as_mut().expect("ensure_room was called");
+    pub(super) fn advance(&mut self, store: &Store, queue: Queue, bytes: usize, large_bytes: usize) {
+        let open = self.open[queue as usize].as_mut().expect("ensure_room was called");
         open.tail += bytes;
         open.large_bytes += large_bytes;
         debug_assert!(open.tail <= store.log.segment_bytes());
+        store.log.segments.note_used(open.segment, open.tail);
     }
 
-    #[cold]
-    fn open_segment(&mut self, store: &Store, guard: &mut Guard) -> Result<(), StoreError> {
-        self.seal(store);
-        let segment = store.make_room(self.stripe, guard, || store.log.open(store.table.bytes()))?;
-        self.open = Some(OpenSegment { segment, tail: 0, published: 0, large_bytes: 0 });
-        Ok(())
+    /// Has the pause after the last unproductive crawl passed?
+    pub(super) fn may_crawl(&self, store: &Store) -> bool {
+        self.crawl_not_before_ns == 0 || store.clock.mono_ns() >= self.crawl_not_before_ns
     }
 
-    /// Closes the open segment, if there is one.
-    fn seal(&mut self, store: &Store) {
-        if let Some(open) = self.open.take() {
-            store.log.segments.seal(open.segment, open.tail, open.published);
+    /// Closes the open segment of a queue, if there is one.
+    fn seal(&mut self, store: &Store, queue: Queue) {
+        if let Some(open) = self.open[queue as usize].take() {
+            store.log.seal(open.segment);
         }
     }
 
     /// Books that the record written last is in the index.
     #[inline]
-    pub(super) fn note_published(&mut self) {
-        self.open.as_mut().expect("a record was written").published += 1;
+    pub(super) fn note_published(&mut self, store: &Store, queue: Queue, bytes: usize, large_bytes: usize) {
+        let open = self.open[queue as usize].as_ref().expect("a record was written");
+        store.log.segments.note_published(open.segment, bytes, large_bytes);
     }
 
-    /// The location that the next record will get. There must be room.
+    /// The location that the next record of a queue will get. There must be room.
     #[inline]
-    pub(super) fn next_location(&self, store: &Store) -> Location {
-        let open = self.open.as_ref().expect("ensure_room was called");
+    pub(super) fn next_location(&self, store: &Store, queue: Queue) -> Location {
+        let open = self.open[queue as usize].as_ref().expect("ensure_room was called");
         store.log.location(open.segment, open.tail)
     }
 
-    /// The CAS id to write into the next record: `None` if its position gives one that is in order (S3).
+    /// The CAS id to write into the record at `location`: `None` if its position gives one that is in order (S3).
     ///
     /// `old` is the id of the record that will be replaced, and whether it was written into that record.
     #[inline]
-    pub(super) fn explicit_cas(&mut self, store: &Store, old: Option<(u64, bool)>) -> Option<u64> {
+    pub(super) fn explicit_cas(&mut self, store: &Store, location: Location, old: Option<(u64, bool)>) -> Option<u64> {
         if !store.config.cas {
             return None;
         }
-        let positional = store.log.positional_cas(self.next_location(store));
+        let positional = store.log.positional_cas(location);
         let generation_before = match old {
             Some((old, false)) if positional > old => return None,
             Some((old, false)) => old >> CAS_POSITION_BITS,
@@ -203,7 +257,10 @@ impl fmt::Debug for Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.writer.seal(&self.store);
+        self.store.end_sweep(&mut self.writer);
+        for queue in [Queue::Small, Queue::Main] {
+            self.writer.seal(&self.store, queue);
+        }
         self.store.handles.fetch_sub(1, Ordering::Relaxed);
         // Release: our counts, for the stripe's next owner.
         let stripe = self.writer.stripe;

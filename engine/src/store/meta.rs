@@ -269,6 +269,9 @@ impl Batch<'_> {
             }
             // A failure means that another change of the state came first: look again.
             if record.change_state(state, new) {
+                if let Some(expiry) = fetch.touch {
+                    view.note_expiry(found.hit.payload(), expiry);
+                }
                 if !fetch.peek {
                     view.move_last_access(record, state);
                 }

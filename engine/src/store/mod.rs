@@ -38,6 +38,7 @@
 mod batch;
 mod cleaner;
 mod events;
+mod ghosts;
 mod handle;
 mod item;
 mod large;
@@ -52,6 +53,7 @@ mod write;
 
 pub use crate::log::record::Expiry;
 pub use batch::{ArithOutcome, Batch, Delta, Mode, NewValue, Outcome};
+pub use cleaner::{Cleaner, Pace};
 pub use events::{Eviction, Seen};
 pub use handle::Handle;
 pub use item::{Item, protocol_bytes};
@@ -61,15 +63,18 @@ pub use scan::{Cursor, Swept};
 pub use stats::{Counter, Stats};
 
 use crate::clock::{Clock, Now};
-use crate::limits::{FLUSH_STAMPS, HANDLES_MAX, ITEM_BYTES_MAX, LARGE_PART_OF_SEGMENT, MEMORY_BYTES_MIN};
+use crate::limits::{FLUSH_STAMPS, GHOST_PART, HANDLES_MAX, ITEM_BYTES_MAX, LARGE_PART_OF_SEGMENT, MEMORY_BYTES_MIN};
 use crate::log::record::{Record, State};
+use crate::log::segments::Queue;
 use crate::log::{CAS_POSITION_BITS, Location, Log};
 use crate::sync::{AtomicU64, Collector, Ordering};
 use crate::table::{Keys, Table};
+use ghosts::Ghosts;
 use stats::{BYTES_CELL, Counters};
 use std::fmt;
 use std::hash::BuildHasher;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::thread::Thread;
 
 /// Entries per bucket that the index aims at: 13 to 14 bytes an item, one cache line for nine look-ups in ten.
 const INDEX_LOAD: u64 = 6;
@@ -103,6 +108,11 @@ pub enum ConfigError {
         /// The least limit for these settings, in bytes.
         bytes_min: usize,
     },
+    /// The memory limit is above what this store can be changed to.
+    MemoryTooLarge {
+        /// The largest limit that it can have, in bytes.
+        bytes_max: usize,
+    },
     /// The item size limit is above what any store takes.
     ItemSizeTooLarge {
         /// The largest possible item size limit, in bytes.
@@ -117,6 +127,9 @@ impl fmt::Display for ConfigError {
         match self {
             ConfigError::MemoryTooSmall { bytes_min } => {
                 write!(f, "the memory limit must be at least {bytes_min} bytes")
+            }
+            ConfigError::MemoryTooLarge { bytes_max } => {
+                write!(f, "the memory limit must be at most {bytes_max} bytes")
             }
             ConfigError::ItemSizeTooLarge { bytes_max } => {
                 write!(f, "the item size limit must be at most {bytes_max} bytes")
@@ -156,6 +169,11 @@ pub struct Store {
     hasher: foldhash::quality::RandomState,
     table: Table,
     log: Arc<Log>,
+    ghosts: Ghosts,
+    /// The frequency from which an item stays in the main queue when its turn comes: 1, and more while nearly everything is as popular.
+    main_spared: AtomicU64,
+    /// The thread to wake when segments run low.
+    cleaner_thread: OnceLock<Thread>,
     /// The store's own reclamation: only its batches hold back its memory, not whatever else the process pins.
     collector: Collector,
     counters: Counters,
@@ -180,12 +198,18 @@ impl Store {
         if config.item_size_max > ITEM_BYTES_MAX {
             return Err(ConfigError::ItemSizeTooLarge { bytes_max: ITEM_BYTES_MAX });
         }
-        let bytes_min = MEMORY_BYTES_MIN.max(2 * config.item_size_max);
+        let bytes_min = Self::memory_bytes_min(&config);
         if config.memory_limit < bytes_min {
             return Err(ConfigError::MemoryTooSmall { bytes_min });
         }
+        let log = Log::new(config.memory_limit).map_err(ConfigError::Reserve)?;
+        let ghosts = Ghosts::new(config.memory_limit / GHOST_PART).map_err(ConfigError::Reserve)?;
+        log.charge_fixed(ghosts.bytes());
         Ok(Arc::new(Store {
-            log: Arc::new(Log::new(config.memory_limit).map_err(ConfigError::Reserve)?),
+            log: Arc::new(log),
+            ghosts,
+            main_spared: AtomicU64::new(1),
+            cleaner_thread: OnceLock::new(),
             config,
             clock,
             collector: Collector::new(),
@@ -234,9 +258,51 @@ impl Store {
         crate::log::record::HEADER_BYTES + key_len + value_len > self.log.segment_bytes() / LARGE_PART_OF_SEGMENT
     }
 
+    /// The memory limit, in bytes.
+    #[must_use]
+    pub fn memory_limit(&self) -> usize {
+        self.log.limit() as usize
+    }
+
+    /// Changes the memory limit. A lower one is reached by and by: a [`Cleaner`], or else the next writers, evict until what is held fits. A store that
+    /// does not evict keeps what it has, and takes nothing new before that fits.
+    ///
+    /// # Errors
+    /// [`ConfigError::MemoryTooSmall`], or [`ConfigError::MemoryTooLarge`] if the limit is more than 16 times the one that the store was made with,
+    /// or more than the system had addresses for.
+    ///
+    /// ```
+    /// use memkv_engine::{clock::Clock, store::{Config, Store}};
+    /// let store = Store::new(Config { memory_limit: 64 << 20, ..Config::default() }, Clock::system())?;
+    /// store.set_memory_limit(128 << 20)?;
+    /// assert_eq!(store.stats().limit_maxbytes, 128 << 20);
+    /// assert!(store.set_memory_limit(1 << 20).is_err(), "less than two items of the largest size");
+    /// # Ok::<(), memkv_engine::store::ConfigError>(())
+    /// ```
+    pub fn set_memory_limit(&self, bytes: usize) -> Result<(), ConfigError> {
+        let bytes_min = Self::memory_bytes_min(&self.config).max(self.log.limit_min() as usize);
+        if bytes < bytes_min {
+            return Err(ConfigError::MemoryTooSmall { bytes_min });
+        }
+        let bytes_max = self.log.limit_max() as usize;
+        if bytes > bytes_max {
+            return Err(ConfigError::MemoryTooLarge { bytes_max });
+        }
+        self.log.set_limit(bytes as u64);
+        self.wake_cleaner();
+        Ok(())
+    }
+
+    fn memory_bytes_min(config: &Config) -> usize {
+        MEMORY_BYTES_MIN.max(2 * config.item_size_max)
+    }
+
     /// Reads all counters and figures. Cost: microseconds; it disturbs nobody.
     #[must_use]
     pub fn stats(&self) -> Stats {
+        let census = self.log.segments.census();
+        let held = census.idle + census.leaving + census.queued.iter().sum::<u64>();
+        let segment_bytes = self.log.segment_bytes() as u64;
         Stats {
             counters: self.counters.read(),
             curr_items: self.table.len() as u64,
@@ -245,10 +311,18 @@ impl Store {
             index_bytes: self.table.bytes() as u64,
             index_power: self.table.level(),
             index_is_growing: self.table.wants_split(),
-            segments_total: self.log.segments.len() as u64,
-            segment_bytes: self.log.segment_bytes() as u64,
-            segments_free: self.log.segments.unused() as u64,
+            segments_total: self.log.limit() / segment_bytes,
+            segment_bytes,
+            segments_free: self.usable(),
+            segments_idle: census.idle,
+            segments_leaving: census.leaving,
+            segments_small: census.queued[Queue::Small as usize],
+            segments_main: census.queued[Queue::Main as usize],
+            log_bytes: (held - census.trimmed) * segment_bytes + census.trimmed_used,
+            live_bytes: census.live_bytes,
+            dead_bytes: census.dead_bytes,
             large_bytes: self.log.large_bytes(),
+            ghost_bytes: self.ghosts.bytes() as u64,
             charged_bytes: self.log.charged(),
         }
     }

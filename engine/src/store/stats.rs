@@ -73,6 +73,16 @@ counters! {
     Reclaimed,
     /// Evicted items that would have ended by themselves some day.
     EvictedNonzero,
+    /// Segments that were emptied because much of them was dead.
+    Compactions,
+    /// Bytes of records that cleaners moved.
+    BytesMoved,
+    /// Items that moved from the small queue to the main queue.
+    Promotions,
+    /// Items that were stored in the main queue because they had been evicted not long before.
+    GhostHits,
+    /// Nanoseconds that cleaning took, in whichever thread.
+    CleanerBusyNs,
 }
 
 /// One cell beyond the counters: the sum of the items' sizes, which goes up and down.
@@ -96,15 +106,31 @@ pub struct Stats {
     pub index_power: u32,
     /// Is a split due?
     pub index_is_growing: bool,
-    /// Segments in the pool, and bytes of one.
+    /// Segments that the limit has room for, if there were nothing else.
     pub segments_total: u64,
     /// Bytes of a segment.
     pub segment_bytes: u64,
-    /// Segments that hold no records.
+    /// Segments that can be opened at once: idle ones, and those that the limit has room for.
     pub segments_free: u64,
+    /// Segments that have memory and hold nothing.
+    pub segments_idle: u64,
+    /// Segments that hold nothing any more, and wait for the last reader.
+    pub segments_leaving: u64,
+    /// Segments of the small queue, open ones included.
+    pub segments_small: u64,
+    /// Segments of the main queue, open ones included.
+    pub segments_main: u64,
+    /// Bytes of segments that are held in memory.
+    pub log_bytes: u64,
+    /// Bytes of records that are items.
+    pub live_bytes: u64,
+    /// Bytes of records that were replaced, deleted, evicted, or moved.
+    pub dead_bytes: u64,
     /// Bytes of large values.
     pub large_bytes: u64,
-    /// Bytes of segments with pages and of large values: with `index_bytes` what is held against the limit.
+    /// Bytes that the memory of evicted keys takes when it is full.
+    pub ghost_bytes: u64,
+    /// `log_bytes`, `large_bytes` and `ghost_bytes` together: with `index_bytes` what is held against the limit.
     pub charged_bytes: u64,
 }
 

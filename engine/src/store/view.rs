@@ -1,7 +1,7 @@
 //! Look-ups under a guard: what reads and writes share.
 
 use super::stats::Counter;
-use super::{ByKey, Gone, Store};
+use super::{ByKey, Expiry, Gone, Store};
 use crate::clock::Now;
 use crate::log::Location;
 use crate::log::record::{Record, State};
@@ -37,6 +37,15 @@ impl<'g> View<'g> {
     #[inline]
     pub(super) fn now_s(self) -> u32 {
         (self.now.mono_ms / 1000) as u32
+    }
+
+    /// Sees to it that the segment of a record is looked through when that record has expired.
+    #[inline]
+    pub(super) fn note_expiry(self, location: Location, expiry: Expiry) {
+        if expiry != Expiry::Never {
+            let due_ms = expiry.mono_ms(self.now);
+            self.store.log.segments.note_expiry(self.store.log.segment_of(location), due_ms);
+        }
     }
 
     /// Finds the index entry of a key, visible or not.

@@ -1,16 +1,17 @@
 //! Everything that makes a new record: one draft at the tail of the open segment, one CAS that publishes it.
 
 use super::batch::{ArithOutcome, Batch, Delta, Mode, NewValue, Outcome};
-use super::handle::Writer;
+use super::handle::{Use, Writer};
 use super::large::LargeValue;
 use super::meta::{Calculation, Change, Receipt, Sum, Terms};
 use super::number::{self, DIGITS_MAX, Digits, digits_of};
 use super::stats::{BYTES_CELL, Counter};
 use super::view::{Found, View};
-use super::{ByKey, Expiry, StoreError, protocol_bytes};
+use super::{ByKey, Expiry, Store, StoreError, protocol_bytes};
 use crate::limits::{ARITH_ITEM_BYTES_MAX, KEY_BYTES_MAX};
 use crate::log::pair::{self, Pair, Refusal};
 use crate::log::record::{ALIGN, Draft, HEADER_BYTES, Record, Shape, State};
+use crate::log::segments::Queue;
 use crate::log::{CAS_POSITION_BITS, Location};
 use crate::sync::Ordering;
 use crate::table::Inserted;
@@ -469,11 +470,13 @@ pub(super) fn publish<'a>(
 ) -> Result<Location, Body<'a>> {
     let View { store, guard, .. } = view;
     let old_cas = old.map(|old| (store.final_cas(old.hit.payload(), old.record), old.record.stored_cas().is_some()));
+    let queue = queue_for(writer, store, old, &new, &body);
+    let location = writer.next_location(store, queue);
     let is_counter = matches!(body, Body::Number { .. });
     let cas = match new.cas {
         // A generation of the counter's own (see `log::pair`), taken after the old id became final: it exceeds that.
         CasOf::New if is_counter => store.config.cas.then(|| store.log.segments.next_generation() << CAS_POSITION_BITS),
-        CasOf::New => writer.explicit_cas(store, old_cas),
+        CasOf::New => writer.explicit_cas(store, location, old_cas),
         CasOf::Old => old_cas.map(|(id, _)| id).filter(|_| store.config.cas),
         CasOf::Client(id) => {
             // S3: the ids that we make later look at the floor, not at this one.
@@ -483,10 +486,11 @@ pub(super) fn publish<'a>(
             Some(id).filter(|_| store.config.cas)
         }
     };
-    let location = writer.next_location(store);
     let value_len = body.len();
+    // An item that is replaced is as popular as it was.
+    let state = old.map_or(new.state, |old| new.state.with_frequency_of(old.record.state()));
     let draft = |value, cas, pair| Draft {
-        state: new.state,
+        state,
         last_access_s: view.now_s(),
         cas,
         flags: new.flags,
@@ -517,7 +521,8 @@ pub(super) fn publish<'a>(
             (Body::Number { number, width }, record)
         }
     };
-    writer.advance(store, record.shape().bytes(), if record.is_large() { value_len } else { 0 });
+    let (record_bytes, large_bytes) = (record.shape().bytes(), if record.is_large() { value_len } else { 0 });
+    writer.advance(store, queue, record_bytes, large_bytes);
     let keys = ByKey { store, key: new.key };
     let published = match old {
         Some(old) => store.table.replace(old.hit, location, &keys, guard).is_ok(),
@@ -531,7 +536,8 @@ pub(super) fn publish<'a>(
         }
         return Err(body);
     }
-    writer.note_published();
+    writer.note_published(store, queue, record_bytes, large_bytes);
+    view.note_expiry(location, state.expiry());
     match old {
         Some(old) => store.account_removal(old.hit.payload(), old.record, view.stripe, guard),
         // Growth can wait when the index has no room left; the chains get longer meanwhile (L3).
@@ -545,6 +551,32 @@ pub(super) fn publish<'a>(
         return Ok(mend_cas_order(writer, view, new, location));
     }
     Ok(location)
+}
+
+/// The queue that a new record goes to: that of the record it replaces, or the main queue if the key was evicted not long ago. Without room
+/// there, the small queue, which has it.
+fn queue_for(
+    writer: &mut Writer,
+    store: &Store,
+    old: Option<Found<'_>>,
+    new: &NewRecord<'_>,
+    body: &Body<'_>,
+) -> Queue {
+    let wants_main = match old {
+        Some(old) => store.log.segments.queue(store.log.segment_of(old.hit.payload())) == Queue::Main,
+        None => store.ghosts.contains(new.hash),
+    };
+    if !wants_main {
+        return Queue::Small;
+    }
+    if old.is_none() {
+        store.counters.cells.add(writer.stripe, Counter::GhostHits as usize, 1);
+    }
+    let bytes = match body {
+        Body::Number { width, .. } => number_room(new.key, *width),
+        _ => new.key.len() + body.log_len() + EXTRA_BYTES_MAX,
+    };
+    if writer.has_or_finds_room(store, Queue::Main, bytes, Use::New) { Queue::Main } else { Queue::Small }
 }
 
 /// S3, awkward case: between the look at `cas_floor` and our insert, another item of the same key came and went with a higher
@@ -562,7 +594,7 @@ fn mend_cas_order(writer: &mut Writer, view: View<'_>, new: NewRecord<'_>, locat
     // A failure means that somebody else has changed the item: it has their id now.
     if let Some(found) = view.find(new.key, new.hash)
         && found.hit.payload() == location
-        && writer.has_room(store, found.record.shape().bytes() + EXTRA_BYTES_MAX)
+        && writer.has_room(store, Queue::Small, found.record.shape().bytes() + EXTRA_BYTES_MAX)
     {
         return copy_record(writer, view, found, new.key, new.hash, CasOf::New, |state| state).unwrap_or(location);
     }
