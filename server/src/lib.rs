@@ -36,6 +36,7 @@ use memkv_engine::clock::Clock;
 use memkv_engine::store::Store;
 
 pub mod args;
+mod cleaner;
 pub mod command;
 pub mod config;
 pub mod connection;
@@ -56,6 +57,7 @@ pub mod worker;
 
 pub use config::{Config, Endpoint, ReactorKind};
 
+use cleaner::CleanerThread;
 use listener::Dealer;
 use service::Service;
 use worker::WorkerThread;
@@ -146,6 +148,7 @@ impl Server {
         let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let workers = config.workers.unwrap_or_else(cores).get().min(limits::WORKERS_MAX);
         let service = Arc::new(Service::new(store, config, workers));
+        let cleaner = CleanerThread::start(&service.store).map_err(StartError::System)?;
         let workers: Vec<WorkerThread> = (0..workers)
             .map(|index| WorkerThread::start(index, Arc::clone(&service)))
             .collect::<Result<_, _>>()
@@ -159,7 +162,7 @@ impl Server {
                 move || control(listeners, &dealer, &service, &stopped)
             })
             .map_err(StartError::System)?;
-        Ok(Running { addrs, service, dealer, stop, control })
+        Ok(Running { addrs, service, dealer, stop, control, cleaner })
     }
 }
 
@@ -190,6 +193,7 @@ pub struct Running {
     dealer: Arc<Dealer>,
     stop: smol::channel::Sender<()>,
     control: JoinHandle<()>,
+    cleaner: CleanerThread,
 }
 
 impl Running {
@@ -222,5 +226,6 @@ impl Running {
             Ok(dealer) => dealer.into_workers().into_iter().for_each(WorkerThread::join),
             Err(_) => unreachable!("the control thread, which shared the dealer, has ended"),
         }
+        self.cleaner.stop();
     }
 }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use memkv_engine::store::Counter;
+use memkv_engine::store::{Counter, Stats};
 
 use crate::protocol::Reply;
 use crate::protocol::encode::{END, stat};
@@ -152,6 +152,32 @@ fn general(service: &Service, out: &mut Vec<u8>) {
         "lru_bumps_dropped",
     ] {
         stat(out, name, 0);
+    }
+    memory(&items, out);
+}
+
+/// What memcached does not have: where the memory is, and what keeping it in order has cost. See the engine's `Stats`.
+fn memory(items: &Stats, out: &mut Vec<u8>) {
+    for (name, value) in [
+        ("memkv_bytes_charged", items.charged_bytes + items.index_bytes),
+        ("memkv_bytes_index", items.index_bytes),
+        ("memkv_bytes_log", items.log_bytes),
+        ("memkv_bytes_live", items.live_bytes),
+        ("memkv_bytes_dead", items.dead_bytes),
+        ("memkv_bytes_large", items.large_bytes),
+        ("memkv_bytes_ghosts", items.ghost_bytes),
+        ("memkv_segment_size", items.segment_bytes),
+        ("memkv_segments_free", items.segments_free),
+        ("memkv_segments_idle", items.segments_idle),
+        ("memkv_segments_small", items.segments_small),
+        ("memkv_segments_main", items.segments_main),
+        ("memkv_compactions", items.get(Counter::Compactions)),
+        ("memkv_bytes_moved", items.get(Counter::BytesMoved)),
+        ("memkv_promotions", items.get(Counter::Promotions)),
+        ("memkv_ghost_hits", items.get(Counter::GhostHits)),
+        ("memkv_cleaner_busy_us", items.get(Counter::CleanerBusyNs) / 1000),
+    ] {
+        stat(out, name, value);
     }
 }
 

@@ -126,7 +126,7 @@ impl State {
     /// The state with another frequency.
     pub(crate) fn with_frequency(self, frequency: u64) -> State {
         debug_assert!(frequency <= Self::FREQUENCY_MAX);
-        State(self.0 & !Self::FREQUENCY_MASK | frequency * Self::FREQUENCY_ONE)
+        State(self.0 & !Self::FREQUENCY_MASK | (frequency * Self::FREQUENCY_ONE))
     }
 
     /// The state with another's frequency.

@@ -357,8 +357,7 @@ impl Store {
                 ahead[count] = (location, hash);
                 count += 1;
             }
-            for i in 0..count {
-                let (location, hash) = ahead[i];
+            for &(location, hash) in &ahead[..count] {
                 spent += RECORD_COST;
                 // SAFETY: as above.
                 let record = unsafe { self.record(location) };
