@@ -43,3 +43,8 @@ pub(crate) const SEGMENT_WEIGHT_MAX: usize = 8;
 
 /// Flushes that a record's stamp tells apart. Before the count wraps, flushed records are swept out.
 pub(crate) const FLUSH_STAMPS: u64 = 1 << 16;
+
+/// A large value that arrives is charged for this much beyond what has arrived, and for more, up to the maximum, when more has.
+/// The first step is what a client can take that begins a value and goes silent.
+pub(crate) const LARGE_STEP_BYTES_MIN: usize = 64 << 10;
+pub(crate) const LARGE_STEP_BYTES_MAX: usize = 256 << 10;

@@ -16,10 +16,12 @@
 //! longer instead. A segment is charged from its first opening until its pages went back to the system; what a segment is closed with that
 //! it did not fill goes back at once, if that is an eighth of it or more.
 
+pub(crate) mod arena;
 pub(crate) mod pair;
 pub(crate) mod record;
 pub(crate) mod region;
 pub(crate) mod segments;
+pub(crate) mod slots;
 pub(crate) mod zeroed;
 
 #[cfg(all(test, crossbeam_loom))]
@@ -30,7 +32,7 @@ use crate::limits::{
 };
 use crate::sync::{AtomicU64, Ordering};
 use record::{ALIGN, Record};
-use region::Region;
+use region::{PAGE_BYTES, Region};
 use segments::{Queue, SegmentIndex, Segments};
 
 /// Where a record lies: never 0.
@@ -41,9 +43,6 @@ pub(crate) const CAS_POSITION_BITS: u32 = (SEGMENT_BYTES_MAX / ALIGN).trailing_z
 
 /// What one split may add to the index, with room to spare for several threads that split at once.
 const INDEX_STEP_BYTES: u64 = 64 << 10;
-
-/// What the system maps, and so what can be given back to it.
-const PAGE_BYTES: usize = 4096;
 
 /// A segment that is closed with more than this part of it unused gives the rest back.
 const TRIM_PART_OF_SEGMENT: usize = 8;

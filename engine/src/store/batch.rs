@@ -36,12 +36,23 @@ pub enum Mode {
 pub enum NewValue<'a> {
     /// Bytes to copy.
     Bytes(&'a [u8]),
-    /// A large value that was received in place, from [`Handle::reserve`](super::Handle::reserve).
+    /// A large value that was received in place, from [`Handle::reserve`](super::Handle::reserve). It should be whole: what is
+    /// not ready is stored as zeros, and left out of what is appended.
     Large(LargeBuf),
 }
 
 impl NewValue<'_> {
-    /// The bytes.
+    /// The length of the whole value.
+    #[must_use]
+    #[allow(clippy::len_without_is_empty, reason = "an empty value is nothing special")]
+    pub fn len(&self) -> usize {
+        match self {
+            NewValue::Bytes(bytes) => bytes.len(),
+            NewValue::Large(value) => value.value_len(),
+        }
+    }
+
+    /// The bytes, as far as they are there.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         match self {

@@ -2,7 +2,7 @@
 
 use super::batch::Batch;
 use super::cleaner::Sweep;
-use super::large::LargeBuf;
+use super::large::{self, LargeBuf};
 use super::{Store, StoreError};
 use crate::limits::{HANDLES_MAX, SEGMENT_WEIGHT_MAX};
 use crate::log::segments::{Queue, SegmentIndex};
@@ -101,13 +101,41 @@ impl Handle {
         Batch::new(&self.store, &mut self.writer, self.participant.pin())
     }
 
-    /// Memory for a large value, charged to the limit at once; receive into it and store it with
-    /// [`NewValue::Large`](super::NewValue::Large). May evict.
+    /// A buffer for a large value that is to be received: nothing of it is ready or charged yet. Receive into what
+    /// [`Handle::extend`] makes ready, and store it with [`NewValue::Large`](super::NewValue::Large).
     ///
     /// # Errors
-    /// [`StoreError::OutOfMemory`] if the limit has no room for it and nothing can be evicted.
+    /// [`StoreError::OutOfMemory`] if nothing may be evicted and the whole value does not fit now, or if values that have begun to
+    /// arrive and are not whole take half of the limit already.
     pub fn reserve(&mut self, len: usize) -> Result<LargeBuf, StoreError> {
         self.writer.reserve(&self.store, len, &mut self.participant.pin())
+    }
+
+    /// Makes at least `ready_min` bytes of the buffer ready (all, if it is shorter), and charges them to the limit. It goes
+    /// in steps of 64 to 256 KiB, so that most calls do nothing. May evict.
+    ///
+    /// ```
+    /// use memkv_engine::{clock::Clock, store::{Config, Store}};
+    ///
+    /// let store = Store::new(Config::default(), Clock::system())?;
+    /// let mut handle = store.handle();
+    /// let mut buffer = handle.reserve(500_000)?;
+    /// assert_eq!(buffer.len(), 0, "nothing has arrived, and nothing is charged");
+    /// handle.extend(&mut buffer, 1)?;
+    /// assert_eq!(buffer.len(), 65_536);
+    /// handle.extend(&mut buffer, 500_000)?;
+    /// assert!(buffer.is_whole());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`StoreError::OutOfMemory`] if the limit has no room and nothing can be evicted, or if values that are not whole would take more
+    /// than half of the limit. What was ready stays so.
+    pub fn extend(&mut self, buffer: &mut LargeBuf, ready_min: usize) -> Result<(), StoreError> {
+        if buffer.is_whole() || buffer.len() >= ready_min.max(1) {
+            return Ok(());
+        }
+        self.writer.extend(&self.store, buffer, ready_min, &mut self.participant.pin())
     }
 
     /// The store.
@@ -119,8 +147,65 @@ impl Handle {
 
 impl Writer {
     /// See [`Handle::reserve`].
-    pub(super) fn reserve(&mut self, store: &Store, len: usize, guard: &mut Guard) -> Result<LargeBuf, StoreError> {
-        store.make_room(self, guard, |_| LargeBuf::allocate(len, &store.log, store.table.bytes()))
+    fn reserve(&mut self, store: &Store, len: usize, guard: &mut Guard) -> Result<LargeBuf, StoreError> {
+        if !store.config.evict {
+            let fits =
+                |_: &mut Writer| (store.log.available(store.table.bytes()) >= large::pages(len) as u64).then_some(());
+            store.make_room(self, guard, fits)?;
+        }
+        LargeBuf::reserve(store, len)
+    }
+
+    /// See [`Handle::extend`].
+    fn extend(
+        &mut self,
+        store: &Store,
+        buffer: &mut LargeBuf,
+        ready_min: usize,
+        guard: &mut Guard,
+    ) -> Result<(), StoreError> {
+        let charged = buffer.step_to(ready_min);
+        if !buffer.enter_receiving(charged) {
+            return Err(StoreError::OutOfMemory);
+        }
+        let grown = self.grow(store, buffer, charged, guard);
+        if grown.is_err() {
+            buffer.leave_receiving();
+        }
+        grown
+    }
+
+    /// A buffer of which all is ready, for a value that is there already. May evict.
+    ///
+    /// # Errors
+    /// [`StoreError::OutOfMemory`] if the limit has no room for it and nothing can be evicted.
+    pub(super) fn allocate(&mut self, store: &Store, len: usize, guard: &mut Guard) -> Result<LargeBuf, StoreError> {
+        let mut buffer = LargeBuf::begin(store, len);
+        self.complete(store, &mut buffer, guard)?;
+        Ok(buffer)
+    }
+
+    /// Makes all of a buffer ready.
+    pub(super) fn complete(
+        &mut self,
+        store: &Store,
+        buffer: &mut LargeBuf,
+        guard: &mut Guard,
+    ) -> Result<(), StoreError> {
+        if buffer.is_whole() {
+            return Ok(());
+        }
+        self.grow(store, buffer, large::pages(buffer.value_len()), guard)
+    }
+
+    fn grow(
+        &mut self,
+        store: &Store,
+        buffer: &mut LargeBuf,
+        charged: usize,
+        guard: &mut Guard,
+    ) -> Result<(), StoreError> {
+        store.make_room(self, guard, |_| buffer.grow(charged, store.table.bytes()).then_some(()))
     }
 
     /// Makes sure that the open segment of the small queue has room for a record of `bytes`, by opening another if need be. Does a share of
@@ -193,11 +278,15 @@ impl Writer {
         }
     }
 
-    /// Books that the record written last is in the index.
+    /// Books that the record written last is in the index. Closes the segment if its large values weigh enough: in an open one they
+    /// cannot be evicted, and the next value may need their place.
     #[inline]
     pub(super) fn note_published(&mut self, store: &Store, queue: Queue, bytes: usize, large_bytes: usize) {
         let open = self.open[queue as usize].as_ref().expect("a record was written");
         store.log.segments.note_published(open.segment, bytes, large_bytes);
+        if open.large_bytes >= SEGMENT_WEIGHT_MAX * store.log.segment_bytes() {
+            self.seal(store, queue);
+        }
     }
 
     /// The location that the next record of a queue will get. There must be room.

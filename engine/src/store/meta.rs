@@ -396,7 +396,7 @@ impl Batch<'_> {
         value: NewValue<'_>,
         terms: &Terms,
     ) -> Result<Receipt, StoreError> {
-        let value_len = value.bytes().len();
+        let value_len = value.len();
         let mut body = self.body(key.len(), terms.flags, value)?;
         let compare = terms.compare.filter(|_| mode != Mode::Add);
         loop {

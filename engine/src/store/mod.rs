@@ -70,6 +70,7 @@ use crate::log::{CAS_POSITION_BITS, Location, Log};
 use crate::sync::{AtomicU64, Collector, Ordering};
 use crate::table::{Keys, Table};
 use ghosts::Ghosts;
+use large::LargeMemory;
 use stats::{BYTES_CELL, Counters};
 use std::fmt;
 use std::hash::BuildHasher;
@@ -169,6 +170,7 @@ pub struct Store {
     hasher: foldhash::quality::RandomState,
     table: Table,
     log: Arc<Log>,
+    large: Arc<LargeMemory>,
     ghosts: Ghosts,
     /// The frequency from which an item stays in the main queue when its turn comes: 1, and more while nearly everything is as popular.
     main_spared: AtomicU64,
@@ -205,8 +207,11 @@ impl Store {
         let log = Log::new(config.memory_limit).map_err(ConfigError::Reserve)?;
         let ghosts = Ghosts::new(config.memory_limit / GHOST_PART).map_err(ConfigError::Reserve)?;
         log.charge_fixed(ghosts.bytes());
+        let log = Arc::new(log);
+        let large = LargeMemory::new(Arc::clone(&log), config.item_size_max).map_err(ConfigError::Reserve)?;
         Ok(Arc::new(Store {
-            log: Arc::new(log),
+            log,
+            large,
             ghosts,
             main_spared: AtomicU64::new(1),
             cleaner_thread: OnceLock::new(),
@@ -256,6 +261,14 @@ impl Store {
     #[must_use]
     pub fn is_large(&self, key_len: usize, value_len: usize) -> bool {
         crate::log::record::HEADER_BYTES + key_len + value_len > self.log.segment_bytes() / LARGE_PART_OF_SEGMENT
+    }
+
+    /// Bytes of large values that no item has any more and that somebody still reads: they were replaced, deleted or evicted while a
+    /// clone was held (see [`LargeValue::is_current`]), and stay charged until the last clone is dropped. Nothing can be evicted in
+    /// their place, so whoever keeps clones for long should bound this.
+    #[must_use]
+    pub fn loose_large_bytes(&self) -> u64 {
+        self.large.loose_bytes()
     }
 
     /// The memory limit, in bytes.

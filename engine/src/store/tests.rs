@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Barrier;
 
+mod large;
 mod meta;
 mod scan;
 
@@ -335,6 +336,7 @@ fn s4_a_large_value_outlives_its_item() {
     let (store, _) = small_store(8 << 20);
     let mut handle = store.handle();
     let mut buffer = handle.reserve(100_000).expect("there is room");
+    handle.extend(&mut buffer, 100_000).expect("there is room");
     buffer.fill(b'1');
     let mut batch = handle.batch();
     let hash = batch.hash(b"big");

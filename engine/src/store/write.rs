@@ -153,13 +153,17 @@ impl Batch<'_> {
     /// Brings a value that fits into the shape in which it will be published.
     #[inline]
     pub(super) fn body<'v>(&mut self, key_len: usize, flags: u32, value: NewValue<'v>) -> Result<Body<'v>, StoreError> {
-        if !self.store.fits(key_len, flags, value.bytes().len()) {
+        if !self.store.fits(key_len, flags, value.len()) {
             return Err(StoreError::TooLarge);
         }
         Ok(match value {
-            NewValue::Large(buffer) => Body::Large(buffer.freeze()),
+            NewValue::Large(mut buffer) => {
+                // Nothing to do, unless the caller has stored what it did not fill.
+                self.writer.complete(self.store, &mut buffer, &mut self.guard)?;
+                Body::Large(buffer.freeze())
+            }
             NewValue::Bytes(bytes) if self.store.is_large(key_len, bytes.len()) => {
-                let mut buffer = self.writer.reserve(self.store, bytes.len(), &mut self.guard)?;
+                let mut buffer = self.writer.allocate(self.store, bytes.len(), &mut self.guard)?;
                 buffer.copy_from_slice(bytes);
                 Body::Large(buffer.freeze())
             }
@@ -200,7 +204,7 @@ impl Batch<'_> {
             }
             // Room first, which may move the guard; then find again what is to be extended.
             let buffer = if self.store.is_large(key.len(), len) {
-                match self.writer.reserve(self.store, len, &mut self.guard) {
+                match self.writer.allocate(self.store, len, &mut self.guard) {
                     Ok(buffer) => Some(buffer),
                     Err(_) => return Ok(Receipt::nothing(Outcome::NotStored)),
                 }
@@ -346,7 +350,7 @@ impl Batch<'_> {
             let has_buffer = buffer.as_ref().is_some_and(|buffer: &super::LargeBuf| buffer.len() == width);
             if needed > room || is_large && !has_buffer {
                 room = room.max(needed);
-                buffer = if is_large { Some(self.writer.reserve(self.store, width, &mut self.guard)?) } else { None };
+                buffer = if is_large { Some(self.writer.allocate(self.store, width, &mut self.guard)?) } else { None };
                 continue;
             }
             // Sealed from here on (R1, R2): number, id and state are final.
