@@ -10,14 +10,14 @@
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::rc::Rc;
 
-use memkv_engine::store::LargeValue;
+use memkv_engine::store::{Handle, LargeValue};
 
 use crate::limits::{READ_BYTES_PRESSED, RESPONSE_SLICE_BYTES, RESPONSE_SLICE_SLOW_BYTES, SLICES_PER_TURN};
 use crate::output::Output;
 use crate::protocol::encode::CRLF;
 use crate::reactor::Source;
 use crate::service::Seat;
-use crate::session::{Session, Status, Turn};
+use crate::session::{Direct, Session, Status, Turn};
 use crate::worker::{Desk, Worker};
 
 /// One client.
@@ -113,7 +113,7 @@ impl Connection {
         let mut len = self.unfinished.len();
         input[..len].copy_from_slice(&self.unfinished);
         if hungry {
-            match self.receive(len, pressed, input) {
+            match self.receive(len, pressed, input, handle) {
                 // The end of the stream; whatever was whole has been answered.
                 Ok(Received { total: 0, .. }) => return Next::Close,
                 Ok(received) => {
@@ -154,18 +154,22 @@ impl Connection {
         }
     }
 
-    /// Reads once: behind the `len` bytes of unfinished input, or first into the value that is being received.
-    fn receive(&mut self, len: usize, pressed: bool, input: &mut [u8]) -> io::Result<Received> {
+    /// Reads once: behind the `len` bytes of unfinished input, or into the value that is being received and what follows it.
+    fn receive(&mut self, len: usize, pressed: bool, input: &mut [u8], handle: &mut Handle) -> io::Result<Received> {
         let room = if pressed { READ_BYTES_PRESSED } else { input.len() };
         let end = input.len().min(len + room);
         let buffer = &mut input[len..end];
         debug_assert!(!buffer.is_empty(), "a session never leaves a full read buffer unfinished");
-        let Some(direct) = self.session.direct() else {
+        let Some(Direct { free, is_all }) = self.session.direct(handle) else {
             let total = self.source.receive(&mut [IoSliceMut::new(buffer)])?;
             return Ok(Received { total, buffered: total });
         };
-        let direct_len = direct.len();
-        let total = self.source.receive(&mut [IoSliceMut::new(direct), IoSliceMut::new(buffer)])?;
+        let direct_len = free.len();
+        let total = match is_all {
+            true => self.source.receive(&mut [IoSliceMut::new(free), IoSliceMut::new(buffer)])?,
+            // What follows is part of the value, too: it is not to be copied.
+            false => self.source.receive(&mut [IoSliceMut::new(free)])?,
+        };
         self.session.direct_filled(total.min(direct_len));
         Ok(Received { total, buffered: total.saturating_sub(direct_len) })
     }

@@ -11,7 +11,7 @@ use crate::limits::READ_BUFFER_BYTES;
 use crate::output::Output;
 use crate::protocol::encode::CRLF;
 use crate::service::Service;
-use crate::session::{Session, Status, Turn};
+use crate::session::{Direct, Session, Status, Turn};
 
 /// One client's conversation with a server that has no sockets.
 ///
@@ -90,9 +90,9 @@ impl Loopback {
         let mut answer = Vec::new();
         let mut rest = bytes;
         while !rest.is_empty() && !self.closed {
-            if let Some(direct) = self.session.direct() {
-                let len = direct.len().min(rest.len());
-                direct[..len].copy_from_slice(&rest[..len]);
+            if let Some(Direct { free, .. }) = self.session.direct(&mut self.handle) {
+                let len = free.len().min(rest.len());
+                free[..len].copy_from_slice(&rest[..len]);
                 self.session.direct_filled(len);
                 rest = &rest[len..];
             }

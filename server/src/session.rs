@@ -8,7 +8,7 @@
 //! The same code serves sockets ([`connection`](crate::connection)) and tests ([`Loopback`](crate::loopback::Loopback)).
 
 use memchr::memchr;
-use memkv_engine::store::{Handle, LargeBuf, Mode, NewValue};
+use memkv_engine::store::{Handle, LargeBuf, Mode, NewValue, StoreError};
 
 use crate::command::{self, Plan, Ran, Step};
 use crate::limits::{BATCH_COMMANDS_MAX, READ_BUFFER_BYTES, VALUE_GROWTH_BYTES};
@@ -48,6 +48,15 @@ pub enum Status {
     Yield,
     /// Nothing: send the output and close.
     Close,
+}
+
+/// Memory for the next bytes of a value.
+#[derive(Debug)]
+pub struct Direct<'s> {
+    /// Where they go.
+    pub free: &'s mut [u8],
+    /// Whether that is all that the value lacks: what comes next is no part of it.
+    pub is_all: bool,
 }
 
 /// How far a call of [`Session::advance`] came.
@@ -191,12 +200,19 @@ impl Session {
         }
     }
 
-    /// Memory that stands ready for the next bytes of a value: reading straight into it saves a copy.
-    pub fn direct(&mut self) -> Option<&mut [u8]> {
-        match &mut self.state {
-            State::Value(receiving) => receiving.free(),
-            _ => None,
+    /// Memory that stands ready for the next bytes of a value: reading straight into it saves a copy. Takes it from the store if need
+    /// be, so call it when there is something to read, not before.
+    pub fn direct(&mut self, handle: &mut Handle) -> Option<Direct<'_>> {
+        let State::Value(receiving) = &mut self.state else { return None };
+        if !receiving.make_room(handle) {
+            self.give_up_value(handle);
+            return None;
         }
+        // Asked again, because the borrow checker does not see that the state has stayed the same.
+        let State::Value(receiving) = &mut self.state else { return None };
+        let left = receiving.left();
+        let free = receiving.free();
+        if free.is_empty() { None } else { Some(Direct { is_all: free.len() == left, free }) }
     }
 
     /// Says that the first `len` bytes of [`direct`](Self::direct) have been filled.
@@ -219,6 +235,21 @@ impl Session {
             }
             _ => 0,
         }
+    }
+
+    /// Gives up a value that there is no memory for (protocol 6.4): the rest is thrown away as it comes, and then the client is told.
+    fn give_up_value(&mut self, handle: &mut Handle) {
+        let State::Value(receiving) = std::mem::take(&mut self.state) else {
+            unreachable!("called inside a value only")
+        };
+        let left = receiving.left() as u64 + CRLF.len() as u64;
+        let Receiving { command, key, body, .. } = *receiving;
+        // Its memory first: others may be waiting for it.
+        drop(body);
+        let mut batch = handle.batch();
+        let hash = batch.hash(&key);
+        batch.refuse(command.mode(), &key, hash, StoreError::OutOfMemory);
+        self.state = State::Swallow { left, reply: command.error(Reply::NoMemoryToReceive) };
     }
 
     /// Back to commands, after a last word about what was there.
@@ -338,9 +369,15 @@ impl Session {
     /// Takes more of a value; stores it when it is there and properly ended.
     fn value(&mut self, input: &[u8], at: &mut usize, turn: &mut Turn<'_>) -> Option<Status> {
         let State::Value(receiving) = &mut self.state else { unreachable!("called inside a value only") };
-        *at += receiving.take(&input[*at..]);
-        if !receiving.is_complete() {
-            return Some(Status::Hungry);
+        while receiving.left() > 0 {
+            if *at == input.len() {
+                return Some(Status::Hungry);
+            }
+            if !receiving.make_room(turn.handle) {
+                self.give_up_value(turn.handle);
+                return None;
+            }
+            *at += receiving.take(&input[*at..]);
         }
         let Some(end) = input.get(*at..*at + CRLF.len()) else {
             return Some(Status::Hungry);
@@ -525,38 +562,41 @@ fn swallow(from: usize, value_len: u32, reply: Option<Reply>) -> Tail {
 }
 
 impl Receiving {
-    fn is_complete(&self) -> bool {
-        self.filled == self.command.value_len() as usize
+    /// How much of the value is still to come.
+    fn left(&self) -> usize {
+        self.command.value_len() as usize - self.filled
     }
 
-    /// Memory for the next bytes of the value; none if it is complete.
-    fn free(&mut self) -> Option<&mut [u8]> {
-        let len = self.command.value_len() as usize;
-        if self.is_complete() {
-            return None;
-        }
+    /// Sees to it that there is memory for the next bytes, unless the value is complete. False if there is none.
+    fn make_room(&mut self, handle: &mut Handle) -> bool {
+        let left = self.left();
         match &mut self.body {
-            Body::Large(large) => Some(&mut large[self.filled..]),
+            _ if left == 0 => true,
+            Body::Large(large) => handle.extend(large, self.filled + 1).is_ok(),
             Body::Own(bytes) => {
                 if bytes.len() == self.filled {
-                    bytes.resize(len.min(self.filled + VALUE_GROWTH_BYTES), 0);
+                    bytes.resize(self.filled + left.min(VALUE_GROWTH_BYTES), 0);
                 }
-                Some(&mut bytes[self.filled..])
+                true
             }
         }
     }
 
-    /// Copies what belongs to the value from the front of `input`; says how much that was.
-    fn take(&mut self, input: &[u8]) -> usize {
-        let mut taken = 0;
-        while taken < input.len() {
-            let Some(free) = self.free() else { break };
-            let len = free.len().min(input.len() - taken);
-            free[..len].copy_from_slice(&input[taken..taken + len]);
-            self.filled += len;
-            taken += len;
+    /// The memory that [`make_room`](Self::make_room) has made.
+    fn free(&mut self) -> &mut [u8] {
+        match &mut self.body {
+            Body::Large(large) => &mut large[self.filled..],
+            Body::Own(bytes) => &mut bytes[self.filled..],
         }
-        taken
+    }
+
+    /// Copies what belongs to the value from the front of `input`, as far as there is memory; says how much that was.
+    fn take(&mut self, input: &[u8]) -> usize {
+        let free = self.free();
+        let len = free.len().min(input.len());
+        free[..len].copy_from_slice(&input[..len]);
+        self.filled += len;
+        len
     }
 }
 

@@ -37,6 +37,8 @@ pub enum Reply {
     TooLarge,
     /// No memory for a storage command.
     NoMemoryToStore,
+    /// No memory for the rest of a large value.
+    NoMemoryToReceive,
     /// No memory for incr or decr.
     NoMemory,
     /// The shutdown command is not enabled.
@@ -88,6 +90,7 @@ impl Reply {
             Reply::FlushForbidden => b"CLIENT_ERROR flush_all not allowed\r\n",
             Reply::TooLarge => b"SERVER_ERROR object too large for cache\r\n",
             Reply::NoMemoryToStore => b"SERVER_ERROR out of memory storing object\r\n",
+            Reply::NoMemoryToReceive => b"SERVER_ERROR Out of memory during read\r\n",
             Reply::NoMemory => b"SERVER_ERROR out of memory\r\n",
             Reply::DuplicateFlag => b"CLIENT_ERROR duplicate flag\r\n",
             Reply::BadFlag => b"CLIENT_ERROR invalid flag\r\n",
