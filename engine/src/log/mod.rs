@@ -193,11 +193,20 @@ impl Log {
         self.charged.fetch_sub(bytes as u64, Ordering::Relaxed);
     }
 
-    /// Charges a large value.
+    /// What large values leave to the cleaners: they need segments to move records to, or nothing ever gets room again.
+    fn kept_for_moves(&self) -> u64 {
+        // Relaxed: a figure.
+        SEGMENTS_FOR_MOVES.saturating_sub(self.segments.idle() as u64) << self.segment_shift
+    }
+
+    /// Could a large value be charged now?
+    pub(crate) fn has_room_for_large(&self, bytes: usize, index_bytes: usize) -> bool {
+        self.available(index_bytes) >= bytes as u64 + self.kept_for_moves()
+    }
+
+    /// Charges a large value, or a part of one.
     pub(crate) fn charge_large(&self, bytes: usize, index_bytes: usize) -> bool {
-        // Relaxed: a figure. The cleaners need segments to move records to, or nothing ever gets room again.
-        let kept = SEGMENTS_FOR_MOVES.saturating_sub(self.segments.idle() as u64) << self.segment_shift;
-        let charged = self.charge(bytes, index_bytes, kept);
+        let charged = self.charge(bytes, index_bytes, self.kept_for_moves());
         if charged {
             self.large_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         }

@@ -150,7 +150,7 @@ impl Writer {
     fn reserve(&mut self, store: &Store, len: usize, guard: &mut Guard) -> Result<LargeBuf, StoreError> {
         if !store.config.evict {
             let fits =
-                |_: &mut Writer| (store.log.available(store.table.bytes()) >= large::pages(len) as u64).then_some(());
+                |_: &mut Writer| store.log.has_room_for_large(large::pages(len), store.table.bytes()).then_some(());
             store.make_room(self, guard, fits)?;
         }
         LargeBuf::reserve(store, len)

@@ -12,7 +12,8 @@
 //! let hash = batch.hash(b"greeting");
 //! let stored = batch.store(Mode::Set, b"greeting", hash, 0, Expiry::Never, NewValue::Bytes(b"hello"))?;
 //! assert_eq!(stored, Outcome::Stored);
-//! assert_eq!(batch.get(b"greeting", hash).map(|item| item.value()), Some(b"hello".as_slice()));
+//! let item = batch.get(b"greeting", hash).expect("it was stored just now");
+//! assert_eq!(item.value(), b"hello");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
