@@ -9,15 +9,20 @@
 
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
 
 use memkv_engine::store::{Handle, LargeValue};
 
+use crate::latency::Class;
 use crate::limits::{READ_BYTES_PRESSED, RESPONSE_SLICE_BYTES, RESPONSE_SLICE_SLOW_BYTES, SLICES_PER_TURN};
 use crate::output::Output;
 use crate::protocol::encode::CRLF;
 use crate::reactor::Source;
+use crate::roster::{Doing, Presence};
 use crate::service::Seat;
 use crate::session::{Direct, Session, Status, Turn};
+use crate::watch::Ended;
 use crate::worker::{Desk, Worker};
 
 /// One client.
@@ -34,6 +39,9 @@ pub struct Connection {
     slow: bool,
     /// Bytes that this connection has entered in the worker's account.
     owned_bytes: usize,
+    presence: Arc<Presence>,
+    /// Why it ends, once it does.
+    ended: Ended,
     worker: Rc<Worker>,
     _seat: Seat,
 }
@@ -46,6 +54,8 @@ enum Next {
     Send,
     /// Let the other connections have their turn.
     Yield,
+    /// Wait for log lines or input.
+    Watch,
     /// Close the connection.
     Close,
 }
@@ -64,6 +74,7 @@ pub async fn serve(mut connection: Connection) {
             Next::Receive => connection.source.readable().await,
             Next::Send => connection.source.writable().await,
             Next::Yield => smol::future::yield_now().await,
+            Next::Watch => connection.lines().await,
             Next::Close => return,
         }
     }
@@ -72,6 +83,10 @@ pub async fn serve(mut connection: Connection) {
 impl Connection {
     /// A connection over `source`, about to begin.
     pub fn new(source: Source, worker: Rc<Worker>, seat: Seat) -> Connection {
+        let service = &worker.service;
+        let now_s = (service.store.clock().now().mono_ms / 1000) as u32;
+        let presence = worker.insight().roster.enter(Presence::of(source.socket(), now_s));
+        service.tell_connected(presence.peer.inet(), presence.fd);
         Connection {
             source,
             session: Session::default(),
@@ -80,6 +95,8 @@ impl Connection {
             status: Status::Hungry,
             slow: false,
             owned_bytes: 0,
+            presence,
+            ended: Ended::Normal,
             worker,
             _seat: seat,
         }
@@ -94,20 +111,34 @@ impl Connection {
             return Next::Close;
         }
         // When the server stops, whatever has arrived is answered, announced by an event or not.
-        let hungry = self.status == Status::Hungry;
-        if hungry && !self.source.may_receive() && !self.source.is_draining() {
+        let may_receive = self.source.may_receive() || self.source.is_draining();
+        if self.status == Status::Hungry && !may_receive {
             return Next::Receive;
         }
+        let hungry = may_receive && matches!(self.status, Status::Hungry | Status::Watch);
         let worker = Rc::clone(&self.worker);
         let mut desk = worker.desk.borrow_mut();
+        let started = desk.turns.is_due().then(Instant::now);
+        self.presence.is_doing(Doing::Running);
         let next = self.work(hungry, &mut desk, &worker);
         drop(desk);
+        if let Some(started) = started {
+            worker.insight().latency.record(Class::Turn, started.elapsed(), worker.service.latency_epoch());
+        }
+        self.presence.is_doing(if self.unsent.is_some() { Doing::Writing } else { self.session.doing() });
         self.account().unwrap_or(next)
+    }
+
+    /// Waits for log lines, or for input, which a watcher sends to say goodbye.
+    async fn lines(&self) {
+        let Some(watcher) = self.session.watcher() else { return };
+        watcher.live_on(self.worker.notifier());
+        smol::future::or(self.source.readable(), std::future::poll_fn(|context| watcher.poll_pending(context))).await;
     }
 
     /// Receives if the session needs it, runs what is there, sends the answers, keeps the rest.
     fn work(&mut self, hungry: bool, desk: &mut Desk, worker: &Worker) -> Next {
-        let Desk { input, plan, output, handle } = desk;
+        let Desk { input, plan, output, handle, .. } = desk;
         let counters = worker.counters();
         let pressed = worker.is_pressed();
         let mut len = self.unfinished.len();
@@ -115,25 +146,42 @@ impl Connection {
         if hungry {
             match self.receive(len, pressed, input, handle) {
                 // The end of the stream; whatever was whole has been answered.
-                Ok(Received { total: 0, .. }) => return Next::Close,
+                Ok(Received { total: 0, .. }) => return self.close(Ended::Normal),
                 Ok(received) => {
                     counters.bytes_read.add_owned(received.total as u64);
                     len += received.buffered;
                 }
-                Err(error) => return self.cannot_receive(&error),
+                Err(error) => {
+                    let next = self.cannot_receive(&error);
+                    // A watcher that says nothing may still have to be told something.
+                    if self.status != Status::Watch || !matches!(next, Next::Receive) {
+                        return next;
+                    }
+                }
             }
         }
         let mut at = 0;
         let mut commands_left = worker.service.config.commands_per_turn;
         for _ in 0..SLICES_PER_TURN {
             output.begin(if self.slow || pressed { RESPONSE_SLICE_SLOW_BYTES } else { RESPONSE_SLICE_BYTES });
-            let service = &*worker.service;
-            let mut turn = Turn { handle, plan, output, service, commands_left: &mut commands_left };
+            let mut turn = Turn {
+                handle,
+                plan,
+                output,
+                service: &worker.service,
+                worker: worker.index(),
+                cfd: self.presence.fd,
+                commands_left: &mut commands_left,
+                ran_at_s: None,
+            };
             let progress = self.session.advance(&input[at..len], &mut turn);
+            if let Some(now_s) = turn.ran_at_s {
+                self.presence.sent_command(now_s);
+            }
             at += progress.consumed;
             self.status = progress.status;
             if !output.is_empty() && self.send(output, worker).is_err() {
-                return Next::Close;
+                return self.close(Ended::Error);
             }
             if self.unsent.is_some() || self.status != Status::Full {
                 break;
@@ -144,6 +192,7 @@ impl Connection {
             _ if self.unsent.is_some() => Next::Send,
             Status::Close => Next::Close,
             Status::Full => Next::Yield,
+            Status::Watch => Next::Watch,
             Status::Yield => {
                 counters.conn_yields.add_owned(1);
                 Next::Yield
@@ -175,14 +224,20 @@ impl Connection {
     }
 
     /// What to do after a read that brought nothing.
-    fn cannot_receive(&self, error: &io::Error) -> Next {
+    fn cannot_receive(&mut self, error: &io::Error) -> Next {
         match error.kind() {
-            ErrorKind::WouldBlock if self.source.is_draining() => Next::Close,
+            ErrorKind::WouldBlock if self.source.is_draining() => self.close(Ended::Shutdown),
             ErrorKind::WouldBlock => Next::Receive,
             ErrorKind::Interrupted => Next::Yield,
             // The connection is broken; a client that goes away without a word is nothing to report.
-            _ => Next::Close,
+            _ => self.close(Ended::Error),
         }
+    }
+
+    /// Closes the connection, with a reason for those who watch.
+    fn close(&mut self, ended: Ended) -> Next {
+        self.ended = ended;
+        Next::Close
     }
 
     /// Sends a slice with one write, and keeps what the socket does not take.
@@ -209,7 +264,7 @@ impl Connection {
         let unsent = self.unsent.as_mut()?;
         let sent = match taken(unsent.send(&self.source)) {
             Ok(sent) => sent,
-            Err(_) => return Some(Next::Close),
+            Err(_) => return Some(self.close(Ended::Error)),
         };
         self.worker.counters().bytes_written.add_owned(sent as u64);
         unsent.sent += sent;
@@ -252,6 +307,9 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         self.worker.account(self.owned_bytes, 0);
+        // Before the descriptor is closed and may be somebody else's.
+        self.worker.insight().roster.leave(&self.presence);
+        self.worker.service.tell_closed(self.presence.peer.inet(), self.presence.fd, self.ended);
     }
 }
 

@@ -35,24 +35,32 @@ use std::thread::JoinHandle;
 use memkv_engine::clock::Clock;
 use memkv_engine::store::Store;
 
+pub mod admin;
 pub mod args;
 mod cleaner;
 pub mod command;
 pub mod config;
 pub mod connection;
+pub mod crawler;
 pub mod fds;
+pub mod hotkeys;
+pub mod latency;
 pub mod limits;
 pub mod listener;
 pub mod loopback;
 pub mod meta;
 pub mod output;
+pub mod prefixes;
 pub mod protocol;
 pub mod reactor;
+pub mod roster;
 pub mod service;
 pub mod session;
 pub mod shutdown;
 pub mod stats;
 pub mod tunables;
+pub mod walk;
+pub mod watch;
 pub mod worker;
 
 pub use config::{Config, Endpoint, ReactorKind};
@@ -149,6 +157,9 @@ impl Server {
         let workers = config.workers.unwrap_or_else(cores).get().min(limits::WORKERS_MAX);
         let service = Arc::new(Service::new(store, config, workers));
         let cleaner = CleanerThread::start(&service.store).map_err(StartError::System)?;
+        for listener in &listeners {
+            service.listening.enter(roster::Presence::listening(listener, 0));
+        }
         let workers: Vec<WorkerThread> = (0..workers)
             .map(|index| WorkerThread::start(index, Arc::clone(&service)))
             .collect::<Result<_, _>>()
@@ -174,6 +185,7 @@ fn control(
     stopped: &smol::channel::Receiver<()>,
 ) {
     let executor = smol::LocalExecutor::new();
+    executor.spawn(crawler::automatic(Arc::clone(service))).detach();
     for listener in listeners {
         match async_net::TcpListener::try_from(listener) {
             Ok(listener) => {
@@ -216,6 +228,7 @@ impl Running {
     /// after a bounded time ([`limits::SHUTDOWN_GRACE`]) when clients do not take their answers.
     pub fn shutdown(self) {
         self.stop.close();
+        self.service.crawler.stop();
         if self.control.join().is_err() {
             tracing::error!("the control thread panicked");
         }

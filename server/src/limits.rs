@@ -84,3 +84,21 @@ pub const ACCEPT_PAUSE_MAX: Duration = Duration::from_millis(500);
 
 /// File descriptors beyond the clients' own: standard streams, listeners, two or three a worker, the control side's reactor.
 pub const RESERVED_FDS: u64 = 64;
+
+/// Watchers at a time (protocol 11).
+pub const WATCHERS_MAX: usize = 20;
+
+/// Prefixes that `stats detail` tells apart.
+pub const PREFIXES_MAX: usize = 1000;
+
+/// Buckets of the index that one step of a walk looks at: some thousand items, a fraction of a millisecond.
+pub const WALK_BUCKETS_PER_STEP: usize = 512;
+
+/// Buckets of the index that a crawl looks at under one batch: some hundred items.
+pub const CRAWL_SLICE_BUCKETS: usize = 64;
+
+/// What `stats cachedump` answers at most (protocol 9.3).
+pub const CACHEDUMP_BYTES_MAX: usize = 2 << 20;
+
+/// Keys that `stats hotkeys` shows.
+pub const HOT_KEYS_SHOWN: usize = 32;

@@ -85,6 +85,13 @@ impl Loopback {
         self.unfinished.len() + self.session.owned_bytes()
     }
 
+    /// Answers what has come up since, for a client that watches.
+    pub fn poll(&mut self) -> Vec<u8> {
+        let mut answer = Vec::new();
+        self.advance(&mut answer);
+        answer
+    }
+
     /// Sends bytes in one packet and answers all that comes back.
     pub fn send(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut answer = Vec::new();
@@ -115,7 +122,10 @@ impl Loopback {
                 plan: &mut self.plan,
                 output: &mut self.output,
                 service: &self.service,
+                worker: 0,
+                cfd: 0,
                 commands_left: &mut commands_left,
+                ran_at_s: None,
             };
             let progress = self.session.advance(&self.unfinished[at..], &mut turn);
             at += progress.consumed;
@@ -125,7 +135,7 @@ impl Loopback {
                 answer.extend_from_slice(CRLF);
             }
             match progress.status {
-                Status::Hungry => break,
+                Status::Hungry | Status::Watch => break,
                 Status::Full | Status::Yield => {}
                 Status::Close => {
                     self.closed = true;

@@ -5,7 +5,8 @@
 
 use memkv_engine::clock::Now;
 use memkv_engine::store::{
-    Batch, Calculation, Change, Deleted, Delta, Expiry, Fetch, Mode, NewValue, Outcome, Recache, Removal, Terms, Vivify,
+    Batch, Calculation, Change, Deleted, Delta, Expiry, Fetch, Fetched, Mode, NewValue, Outcome, Recache, Removal,
+    Seen, Terms, Vivify,
 };
 
 use crate::command;
@@ -13,18 +14,23 @@ use crate::output::Output;
 use crate::protocol::encode::{self, CRLF};
 use crate::protocol::meta::{Meta, Verb};
 use crate::protocol::{Reply, base64};
+use crate::watch::{Mutation, Observer};
 
 /// The class that `me` shows: there is one log for items of all sizes.
 const CLASS: &[u8] = b"1";
 
 /// Runs a command other than ms, and answers it.
-pub fn run(meta: &Meta, key: &[u8], hash: u64, batch: &mut Batch<'_>, output: &mut Output) {
+pub fn run(meta: &Meta, key: &[u8], hash: u64, batch: &mut Batch<'_>, output: &mut Output, observer: Observer<'_>) {
+    if observer.is_on() {
+        observer.fetch(key, hash, false, batch);
+    }
     match meta.verb {
         Verb::Get => get(meta, key, hash, batch, output),
-        Verb::Delete => delete(meta, key, hash, batch, output),
-        Verb::Arith => arith(meta, key, hash, batch, output),
+        Verb::Delete => delete(meta, key, hash, batch, output, observer),
+        Verb::Arith => arith(meta, key, hash, batch, output, observer),
         Verb::Debug => debug(key, hash, batch, output),
         Verb::Set => unreachable!("ms comes with a value"),
+        Verb::List | Verb::Purge => unreachable!("walks are no steps of a plan"),
     }
 }
 
@@ -39,9 +45,26 @@ pub fn mode(meta: &Meta) -> Mode {
     }
 }
 
+/// The name of an ms as far as log lines are concerned.
+pub fn mode_name(meta: &Meta) -> &'static str {
+    command::name(mode(meta))
+}
+
 /// Stores the value of an ms, and answers it.
-pub fn store(meta: &Meta, key: &[u8], hash: u64, value: NewValue<'_>, batch: &mut Batch<'_>, output: &mut Output) {
+pub fn store(
+    meta: &Meta,
+    key: &[u8],
+    hash: u64,
+    value: NewValue<'_>,
+    batch: &mut Batch<'_>,
+    output: &mut Output,
+    observer: Observer<'_>,
+) {
     let now = batch.now();
+    let value_len = value.bytes().len();
+    if observer.is_on() {
+        observer.fetch(key, hash, false, batch);
+    }
     let terms = Terms {
         flags: meta.client_flags,
         expiry: expiry(meta.exptime, now),
@@ -51,7 +74,14 @@ pub fn store(meta: &Meta, key: &[u8], hash: u64, value: NewValue<'_>, batch: &mu
         vivify: meta.flags.has(b'N').then(|| expiry(meta.vivify, now)),
         base64: meta.flags.has(b'b'),
     };
-    let receipt = match batch.meta_store(mode(meta), key, hash, value, &terms) {
+    let stored = batch.meta_store(mode(meta), key, hash, value, &terms);
+    if observer.is_on() {
+        let status = command::status(stored.map(|receipt| receipt.outcome));
+        let command = if terms.compare.is_some() && matches!(meta.mode, b'S' | b'R') { "cas" } else { mode_name(meta) };
+        let mutation = Mutation { key, status, command, value_len, expiry: terms.expiry, is_classic: false };
+        observer.stored(&mutation, hash, batch);
+    }
+    let receipt = match stored {
         Ok(receipt) => receipt,
         Err(error) => return output.reply(command::refusal(error)),
     };
@@ -133,7 +163,7 @@ fn get(meta: &Meta, key: &[u8], hash: u64, batch: &mut Batch<'_>, output: &mut O
     }
 }
 
-fn delete(meta: &Meta, key: &[u8], hash: u64, batch: &mut Batch<'_>, output: &mut Output) {
+fn delete(meta: &Meta, key: &[u8], hash: u64, batch: &mut Batch<'_>, output: &mut Output, observer: Observer<'_>) {
     let flags = &meta.flags;
     let now = batch.now();
     let given_expiry = flags.has(b'T').then(|| expiry(meta.exptime, now));
@@ -152,7 +182,12 @@ fn delete(meta: &Meta, key: &[u8], hash: u64, batch: &mut Batch<'_>, output: &mu
         Removal::Delete
     };
     let compare = flags.has(b'C').then_some(meta.compare);
-    let code = match batch.meta_delete(key, hash, compare, removal) {
+    let old_len = if observer.is_on() { observer.before_delete(key, hash, false, batch) } else { 0 };
+    let deleted = batch.meta_delete(key, hash, compare, removal);
+    if observer.is_on() && deleted == Ok(Deleted::Done) && !matches!(removal, Removal::Stale { .. }) {
+        observer.deleted(key, "md", old_len);
+    }
+    let code = match deleted {
         Ok(Deleted::Done) if flags.has(b'q') => return,
         Ok(Deleted::Done) => b"HD",
         Ok(Deleted::NotFound) => b"NF",
@@ -163,7 +198,7 @@ fn delete(meta: &Meta, key: &[u8], hash: u64, batch: &mut Batch<'_>, output: &mu
     echo_line(code, meta, key, output);
 }
 
-fn arith(meta: &Meta, key: &[u8], hash: u64, batch: &mut Batch<'_>, output: &mut Output) {
+fn arith(meta: &Meta, key: &[u8], hash: u64, batch: &mut Batch<'_>, output: &mut Output, observer: Observer<'_>) {
     let flags = &meta.flags;
     let now = batch.now();
     let delta = match meta.mode {
@@ -178,7 +213,14 @@ fn arith(meta: &Meta, key: &[u8], hash: u64, batch: &mut Batch<'_>, output: &mut
         cas: chosen_cas(meta),
         base64: flags.has(b'b'),
     };
-    let sum = match batch.meta_arith(key, hash, delta, &change) {
+    let may_create = observer.is_on() && change.create.is_some() && batch.peek(key, hash) == Seen::NotFound;
+    let done = batch.meta_arith(key, hash, delta, &change);
+    if may_create && let (Ok(Calculation::Done(sum)), Some((expiry, _))) = (&done, change.create) {
+        let value_len = itoa::Buffer::new().format(sum.number).len();
+        let mutation = Mutation { key, status: "stored", command: "add", value_len, expiry, is_classic: false };
+        observer.stored(&mutation, hash, batch);
+    }
+    let sum = match done {
         Ok(Calculation::Done(_)) if flags.has(b'q') => return,
         Ok(Calculation::Done(sum)) => sum,
         Ok(Calculation::NotFound) => return echo_line(b"NF", meta, key, output),
@@ -225,6 +267,56 @@ fn debug(key: &[u8], hash: u64, batch: &mut Batch<'_>, output: &mut Output) {
     out.extend_from_slice(CLASS);
     out.extend_from_slice(b" size=");
     encode::number(out, seen.item.protocol_bytes() as u64);
+    out.extend_from_slice(CRLF);
+}
+
+/// The line of an item that ml lists: its key, then what the flags ask for, in their order.
+pub fn list_line(meta: &Meta, seen: &Fetched<'_>, now: Now, out: &mut Vec<u8>) {
+    let (flags, item) = (&meta.flags, &seen.item);
+    out.extend_from_slice(b"HD");
+    if !flags.has(b'k') {
+        key_flag(out, item.key(), seen.base64);
+    }
+    for letter in flags.letters() {
+        match letter {
+            b'k' => key_flag(out, item.key(), seen.base64),
+            b'f' => flag(out, b'f', u64::from(item.flags())),
+            b's' => flag(out, b's', item.value().len() as u64),
+            b'c' => flag(out, b'c', item.cas()),
+            b't' => ttl_flag(out, seen.expiry, now),
+            b'h' => flag(out, b'h', u64::from(seen.fetched_before)),
+            b'l' => flag(out, b'l', seen.idle_s),
+            b'O' => opaque_flag(out, meta),
+            _ => {}
+        }
+    }
+    for (is_so, mark) in [(seen.win_taken, b" Z"), (seen.stale, b" X")] {
+        if is_so {
+            out.extend_from_slice(mark);
+        }
+    }
+    out.extend_from_slice(CRLF);
+}
+
+/// The line behind the last item that ml lists.
+pub fn list_end(meta: &Meta, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"EN");
+    if meta.flags.has(b'O') {
+        opaque_flag(out, meta);
+    }
+    out.extend_from_slice(CRLF);
+}
+
+/// The answer of mp: how many items it deleted.
+pub fn purged(meta: &Meta, count: u64, out: &mut Vec<u8>) {
+    if meta.flags.has(b'q') {
+        return;
+    }
+    out.extend_from_slice(b"HD");
+    flag(out, b'n', count);
+    if meta.flags.has(b'O') {
+        opaque_flag(out, meta);
+    }
     out.extend_from_slice(CRLF);
 }
 

@@ -1,13 +1,20 @@
 //! What all connections share: the store, the settings, and the counters that are the server's own.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crossbeam_utils::CachePadded;
 use memkv_engine::clock::Now;
 use memkv_engine::store::Store;
 
 use crate::config::Config;
+use crate::crawler::Crawler;
+use crate::hotkeys::Shared as HotKeys;
+use crate::latency::Histograms;
+use crate::prefixes::Prefixes;
+use crate::roster::Roster;
+use crate::tunables::Tunables;
+use crate::watch::Hub;
 
 /// One server: its store, its settings, its counters.
 pub struct Service {
@@ -20,8 +27,30 @@ pub struct Service {
     workers: Box<[CachePadded<WorkerCounters>]>,
     /// When it was started, on the store's clock.
     pub started: Now,
+    /// Who watches what.
+    pub watch: Hub,
+    /// What `stats detail` counts.
+    pub prefixes: Prefixes,
+    /// The crawler.
+    pub crawler: Crawler,
+    /// The sockets that listen.
+    pub listening: Roster,
+    insights: Box<[CachePadded<Insight>]>,
+    latency_epoch: AtomicU32,
+    tunables: Mutex<Tunables>,
     verbosity: AtomicU32,
     flushes_refused: Counter,
+}
+
+/// What one worker shows of its work beside its counters.
+#[derive(Debug, Default)]
+pub struct Insight {
+    /// How long commands took.
+    pub latency: Histograms,
+    /// Which keys were asked for most.
+    pub hot_keys: HotKeys,
+    /// Its connections.
+    pub roster: Roster,
 }
 
 /// A number that grows, and that `stats reset` sets back without disturbing who counts.
@@ -111,10 +140,19 @@ impl Service {
     /// A service for `workers` workers.
     pub fn new(store: Arc<Store>, config: Config, workers: usize) -> Service {
         let started = store.clock().now();
+        let watch = Hub::default();
+        watch.set_detail(config.detail);
         Service {
             store,
             connections: Connections::default(),
             workers: (0..workers).map(|_| CachePadded::default()).collect(),
+            insights: (0..workers).map(|_| CachePadded::default()).collect(),
+            latency_epoch: AtomicU32::new(0),
+            prefixes: Prefixes::new(config.prefix_delimiter),
+            crawler: Crawler::default(),
+            listening: Roster::default(),
+            tunables: Mutex::new(config.tunables.clone()),
+            watch,
             started,
             verbosity: AtomicU32::new(u32::from(config.verbosity)),
             flushes_refused: Counter::default(),
@@ -136,6 +174,24 @@ impl Service {
     /// The counters of all workers; the index is the worker's number.
     pub fn workers(&self) -> &[CachePadded<WorkerCounters>] {
         &self.workers
+    }
+
+    /// What the workers show of their work; the index is the worker's number.
+    pub fn insights(&self) -> &[CachePadded<Insight>] {
+        &self.insights
+    }
+
+    /// How often the latencies have been reset.
+    #[inline]
+    pub fn latency_epoch(&self) -> u32 {
+        // Relaxed: see `Counter`.
+        self.latency_epoch.load(Relaxed)
+    }
+
+    /// What administration commands have set. Keep it for a moment only.
+    pub fn tunables(&self) -> MutexGuard<'_, Tunables> {
+        // Each setting stands for itself, whoever may have panicked.
+        self.tunables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The sum of one counter over all workers.
@@ -178,6 +234,14 @@ impl Service {
             for counter in [bytes_read, bytes_written, conn_yields, response_obj_oom, panics] {
                 counter.reset();
             }
+        }
+        self.latency_epoch.fetch_add(1, Relaxed);
+        self.insights.iter().for_each(|insight| insight.hot_keys.clear());
+        self.prefixes.clear();
+        let Hub { written, dropped, skipped, sent, .. } = &self.watch;
+        let Crawler { starts, checked, reclaimed, .. } = &self.crawler;
+        for counter in [written, dropped, skipped, sent, starts, checked, reclaimed] {
+            counter.reset();
         }
         let Connections { total, rejected, listen_disabled, listen_disabled_us, .. } = &self.connections;
         for counter in [total, rejected, listen_disabled, listen_disabled_us, &self.flushes_refused] {

@@ -7,10 +7,12 @@
 //!
 //! The same code serves sockets ([`connection`](crate::connection)) and tests ([`Loopback`](crate::loopback::Loopback)).
 
+use std::sync::Arc;
+
 use memchr::memchr;
 use memkv_engine::store::{Handle, LargeBuf, Mode, NewValue, StoreError};
 
-use crate::command::{self, Plan, Ran, Step};
+use crate::command::{self, Plan, Ran, Scene, Step};
 use crate::limits::{BATCH_COMMANDS_MAX, READ_BUFFER_BYTES, VALUE_GROWTH_BYTES};
 use crate::meta;
 use crate::output::Output;
@@ -18,7 +20,10 @@ use crate::protocol::encode::CRLF;
 use crate::protocol::meta::{Refusal, Verb, key_bytes, line as parse_meta};
 use crate::protocol::parse::{self, Block, Line, ListEnd};
 use crate::protocol::{Key, KeyIndex, Meta, Reply, Request, Retrieve, Span, Store};
+use crate::roster::Doing;
 use crate::service::Service;
+use crate::walk::{self, Order, Walking};
+use crate::watch::{Observer, Watcher, Watching};
 
 /// Keys of one multi-get that are looked up under one batch when its line is answered in pieces.
 const PIECE_KEYS_MAX: usize = 1024;
@@ -32,9 +37,22 @@ pub struct Turn<'t> {
     /// Where the answers go.
     pub output: &'t mut Output,
     /// What all connections share.
-    pub service: &'t Service,
+    pub service: &'t Arc<Service>,
+    /// The worker's number.
+    pub worker: usize,
+    /// The connection's descriptor, for log lines.
+    pub cfd: i32,
     /// How many commands may still run before the others get their turn (`-R`).
     pub commands_left: &'t mut usize,
+    /// When the last command ran, in seconds of the store's clock, if one did.
+    pub ran_at_s: Option<u32>,
+}
+
+impl<'t> Turn<'t> {
+    /// What commands belong to, beside the store.
+    fn scene(&self) -> Scene<'t> {
+        Scene { service: self.service, worker: self.worker, observer: Observer::new(self.service, self.cfd) }
+    }
 }
 
 /// What the session waits for.
@@ -46,6 +64,8 @@ pub enum Status {
     Full,
     /// The commands of this turn are used up; go on with the rest of the input when the others had theirs.
     Yield,
+    /// Log lines, and the end of the stream.
+    Watch,
     /// Nothing: send the output and close.
     Close,
 }
@@ -87,6 +107,10 @@ enum State {
     Swallow { left: u64, reply: Option<Reply> },
     /// Inside a line that is too long to be kept.
     SkipLine(Reply),
+    /// Inside the answer to a command that walks over all items.
+    Walk(Box<Walking>),
+    /// Watching, for the rest of the connection's life.
+    Watch(Watching),
 }
 
 /// A value on its way in.
@@ -156,6 +180,10 @@ enum Tail {
     Value(Storing, usize),
     /// At this position the session goes on in this state.
     Enter(State, usize),
+    /// A walk over all items is to be made; the input goes on at this position.
+    Walk(Order, usize),
+    /// These streams are to be watched, for good.
+    Watch(u32),
 }
 
 impl Session {
@@ -181,6 +209,17 @@ impl Session {
                         let reply = reply.take();
                         self.resume(reply, turn)
                     }
+                }
+                State::Walk(walking) => match walking.step(turn) {
+                    walk::Step::Full => Some(Status::Full),
+                    walk::Step::Pause => Some(Status::Yield),
+                    walk::Step::Done => self.resume(None, turn),
+                },
+                State::Watch(watching) => {
+                    // Whatever a watcher says is ignored (protocol 11).
+                    at = input.len();
+                    watching.drain(turn.output);
+                    Some(if turn.output.is_full() { Status::Full } else { Status::Watch })
                 }
                 State::SkipLine(reply) => match memchr(b'\n', &input[at..]) {
                     None => {
@@ -223,6 +262,25 @@ impl Session {
         }
     }
 
+    /// What it is doing, for `stats conns`.
+    pub fn doing(&self) -> Doing {
+        match &self.state {
+            State::Commands | State::Keys(_) | State::SkipLine(_) => Doing::Reading,
+            State::Value(_) => Doing::Receiving,
+            State::Swallow { .. } => Doing::Swallowing,
+            State::Walk(_) => Doing::Writing,
+            State::Watch(_) => Doing::Watching,
+        }
+    }
+
+    /// The queue of a session that watches.
+    pub fn watcher(&self) -> Option<&Arc<Watcher>> {
+        match &self.state {
+            State::Watch(watching) => Some(&watching.watcher),
+            _ => None,
+        }
+    }
+
     /// Bytes of memory that this session owns beyond itself, large values of the store aside.
     pub fn owned_bytes(&self) -> usize {
         match &self.state {
@@ -233,6 +291,7 @@ impl Session {
                 };
                 size_of::<Receiving>() + receiving.key.len() + body
             }
+            State::Walk(walking) => walking.owned_bytes(),
             _ => 0,
         }
     }
@@ -307,6 +366,31 @@ impl Session {
             Tail::Enter(state, position) => {
                 *at = position;
                 self.state = state;
+                None
+            }
+            Tail::Walk(order, position) => {
+                *at = position;
+                *turn.commands_left = turn.commands_left.saturating_sub(1);
+                match Walking::begin(order, turn) {
+                    Ok(walking) => self.state = State::Walk(Box::new(walking)),
+                    Err(reply) => turn.output.reply(reply),
+                }
+                None
+            }
+            Tail::Watch(streams) => {
+                *at = input.len();
+                let begun = if turn.output.is_empty() {
+                    Watching::begin(turn.service, streams)
+                } else {
+                    Err(Reply::PipelinedWatch)
+                };
+                match begun {
+                    Ok(watching) => {
+                        turn.output.reply(Reply::Ok);
+                        self.state = State::Watch(watching);
+                    }
+                    Err(reply) => turn.output.reply(reply),
+                }
                 None
             }
         }
@@ -389,8 +473,13 @@ impl Session {
         if end != CRLF {
             return self.resume(command.error(Reply::BadChunk), turn);
         }
+        let scene = turn.scene();
         let mut batch = turn.handle.batch();
+        turn.ran_at_s = Some((batch.now().mono_ms / 1000) as u32);
         let hash = batch.hash(&key);
+        if turn.plan.sampler.pass(1).is_some() {
+            scene.note_key(&key, hash);
+        }
         let value = match body {
             Body::Large(large) => NewValue::Large(large),
             Body::Own(ref bytes) => NewValue::Bytes(bytes),
@@ -398,23 +487,28 @@ impl Session {
         let reply = match command {
             Storing::Classic(store) => {
                 let named = Key { span: Span::new(0..key.len()), hash };
-                let reply = command::store(&store, named, &key, value, &mut batch);
+                let reply = command::store(&store, named, &key, value, &mut batch, scene.observer);
                 (!store.noreply).then_some(reply)
             }
             Storing::Meta(meta) => {
-                meta::store(&meta, &key, hash, value, &mut batch, turn.output);
+                meta::store(&meta, &key, hash, value, &mut batch, turn.output, scene.observer);
                 None
             }
         };
         drop(batch);
+        if scene.observer.is_on() {
+            scene.observer.batch_done();
+        }
         self.resume(reply, turn)
     }
 }
 
 /// Runs the turn's plan under a batch of its own.
 fn run(input: &[u8], turn: &mut Turn<'_>) -> Ran {
+    let scene = turn.scene();
     let mut batch = turn.handle.batch();
-    command::run(turn.plan, input, &mut batch, turn.output, turn.service)
+    turn.ran_at_s = Some((batch.now().mono_ms / 1000) as u32);
+    command::run(turn.plan, input, &mut batch, turn.output, scene)
 }
 
 /// Plans the commands that begin at `at`, as long as they are whole, but no more than `commands_max`.
@@ -469,6 +563,8 @@ fn plan(input: &[u8], mut at: usize, commands_max: usize, turn: &mut Turn<'_>) -
                 }
             }
             Line::Request { request: Request::Quit, .. } | Line::Hangup => return Tail::Close,
+            Line::Request { request: Request::Walk(walk), next } => return Tail::Walk(Order::Plain(walk), next),
+            Line::Request { request: Request::Watch(streams), .. } => return Tail::Watch(streams),
             Line::Request { request, next } => {
                 plan.push(Step::Run(request), start);
                 at = next;
@@ -515,6 +611,11 @@ fn plan_meta(
             return Ok(next);
         }
     };
+    if matches!(verb, Verb::List | Verb::Purge) {
+        let span = plan.keys.pop().map_or(Span::default(), |key| key.span);
+        let prefix = key_bytes(span, input, &plan.decoded).into();
+        return Err(Tail::Walk(Order::Prefix(Box::new(meta), prefix), next));
+    }
     let index = plan.metas.len() as u32;
     if verb != Verb::Set {
         plan.push(Step::Meta(index), start);

@@ -20,10 +20,11 @@ use smol::future::FutureExt as _;
 
 use crate::command::Plan;
 use crate::connection::{self, Connection};
+use crate::latency::Countdown;
 use crate::limits::{CONNECTION_MEMORY_BYTES, PRESSED_SHARE, READ_BUFFER_BYTES, SHUTDOWN_GRACE, TASKS_PER_WAIT};
 use crate::output::Output;
 use crate::reactor::{Notifier, Reactor};
-use crate::service::{Seat, Service, WorkerCounters};
+use crate::service::{Insight, Seat, Service, WorkerCounters};
 
 /// What a turn works on.
 pub struct Desk {
@@ -35,6 +36,8 @@ pub struct Desk {
     pub output: Output,
     /// The way into the store.
     pub handle: Handle,
+    /// Which turns are measured for `stats latency`.
+    pub turns: Countdown,
 }
 
 /// The worker as its own connections see it.
@@ -124,6 +127,7 @@ impl Worker {
             plan: Plan::default(),
             output: Output::new(),
             handle: service.store.handle(),
+            turns: Countdown::default(),
         };
         let memory_max = CONNECTION_MEMORY_BYTES / service.workers().len();
         Rc::new(Worker { service, desk: RefCell::new(desk), index, reactor: Rc::new(reactor), memory_max })
@@ -132,6 +136,21 @@ impl Worker {
     /// The counters that this worker writes.
     pub fn counters(&self) -> &WorkerCounters {
         &self.service.workers()[self.index]
+    }
+
+    /// What this worker shows of its work beside its counters.
+    pub fn insight(&self) -> &Insight {
+        &self.service.insights()[self.index]
+    }
+
+    /// The worker's number.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// Something that ends a wait of this worker from another thread.
+    pub fn notifier(&self) -> Notifier {
+        self.reactor.notifier()
     }
 
     /// Replaces one connection's entry in the account of what connections own; says whether all of it is within bounds.

@@ -32,6 +32,9 @@ impl Default for Cursor {
 }
 
 impl Cursor {
+    /// The end of every scan.
+    pub const END: Cursor = Cursor { from: None, last: 0 };
+
     /// The beginning of a scan of everything.
     #[must_use]
     pub fn new() -> Cursor {

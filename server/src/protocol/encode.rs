@@ -67,6 +67,68 @@ pub enum Reply {
     BadMetaDelta,
     /// The answer of mn.
     MetaNoop,
+    /// The end of an answer of several lines.
+    End,
+    /// cache_memlimit below what it may be.
+    LimitTooSmall,
+    /// cache_memlimit beyond what it may be.
+    LimitNotMegabytes,
+    /// cache_memlimit cannot be carried out.
+    LimitRefused,
+    /// There is no such slab class to crawl.
+    BadClass,
+    /// A crawl is under way.
+    CrawlerBusy,
+    /// Nothing in these slab classes.
+    NothingToCrawl,
+    /// The crawler is disabled.
+    CrawlerDisabled,
+    /// The crawler runs already.
+    CrawlerNotStarted,
+    /// lru_crawler sleep is too long.
+    SleepTooLong,
+    /// What memcached says when it does not know better.
+    UnknownError,
+    /// slabs reassign: no such class.
+    BadReassign,
+    /// slabs reassign: the source has no page to give.
+    NoSparePage,
+    /// slabs reassign: source and destination are the same.
+    SameClass,
+    /// slabs automove window is out of bounds.
+    BadWindow,
+    /// lru tune: hot and warm together are too much.
+    PctsTooLarge,
+    /// lru tune: ages must be positive.
+    FactorsTooSmall,
+    /// There is no TLS.
+    NoTls,
+    /// stats cachedump has too few arguments.
+    BadCommandLine,
+    /// stats cachedump: no such class.
+    IllegalClass,
+    /// stats cachedump is forbidden.
+    CachedumpForbidden,
+    /// How to use stats detail.
+    DetailUsage,
+    /// stats detail is forbidden.
+    DetailForbidden,
+    /// stats hotkeys is forbidden.
+    HotKeysForbidden,
+    /// Answers are waiting before a metadump.
+    PipelinedMetadump,
+    /// Answers are waiting before an mgdump.
+    PipelinedMgdump,
+    /// metadump is forbidden.
+    MetadumpForbidden,
+    /// mgdump and ml are forbidden.
+    KeyDumpForbidden,
+    /// Answers are waiting before a watch.
+    PipelinedWatch,
+    /// Watching is forbidden.
+    WatchForbidden,
+    /// There are too many watchers.
+    TooManyWatchers,
 }
 
 impl Reply {
@@ -104,6 +166,38 @@ impl Reply {
             Reply::BadInitial => b"CLIENT_ERROR invalid numeric initial value\r\n",
             Reply::BadMetaDelta => b"CLIENT_ERROR invalid numeric delta value\r\n",
             Reply::MetaNoop => b"MN\r\n",
+            Reply::End => END,
+            Reply::LimitTooSmall => b"MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m\r\n",
+            Reply::LimitNotMegabytes => b"MEMLIMIT_ADJUST_FAILED input value is megabytes not bytes\r\n",
+            Reply::LimitRefused => b"MEMLIMIT_ADJUST_FAILED out of bounds or unable to adjust\r\n",
+            Reply::BadClass => b"BADCLASS invalid class id\r\n",
+            Reply::CrawlerBusy => b"BUSY currently processing crawler request\r\n",
+            Reply::NothingToCrawl => b"NOTSTARTED no items to crawl\r\n",
+            Reply::CrawlerDisabled => b"CLIENT_ERROR lru crawler disabled\r\n",
+            Reply::CrawlerNotStarted => b"ERROR failed to start lru crawler thread\r\n",
+            Reply::SleepTooLong => b"CLIENT_ERROR sleep must be one second or less\r\n",
+            Reply::UnknownError => b"ERROR an unknown error happened\r\n",
+            Reply::BadReassign => b"BADCLASS invalid src or dst class id\r\n",
+            Reply::NoSparePage => b"NOSPARE source class has no spare pages\r\n",
+            Reply::SameClass => b"SAME src and dst class are identical\r\n",
+            Reply::BadWindow => b"CLIENT_ERROR automove window too low or too high\r\n",
+            Reply::PctsTooLarge => b"ERROR hot and warm pcts must not exceed 80\r\n",
+            Reply::FactorsTooSmall => b"ERROR hot/warm age factors must be greater than 0\r\n",
+            // Without a word in capitals, as memcached has it (protocol 10).
+            Reply::NoTls => b"Error TLS not enabled\r\n",
+            Reply::BadCommandLine => b"CLIENT_ERROR bad command line\r\n",
+            Reply::IllegalClass => b"CLIENT_ERROR Illegal slab id\r\n",
+            Reply::CachedumpForbidden => b"CLIENT_ERROR stats cachedump not allowed\r\n",
+            Reply::DetailUsage => b"CLIENT_ERROR usage: stats detail on|off|dump\r\n",
+            Reply::DetailForbidden => b"CLIENT_ERROR stats detail not allowed\r\n",
+            Reply::HotKeysForbidden => b"CLIENT_ERROR stats hotkeys not allowed\r\n",
+            Reply::PipelinedMetadump => b"ERROR cannot pipeline other commands before metadump\r\n",
+            Reply::PipelinedMgdump => b"ERROR cannot pipeline other commands before mgdump\r\n",
+            Reply::MetadumpForbidden => b"ERROR metadump not allowed\r\n",
+            Reply::KeyDumpForbidden => b"ERROR key dump not allowed\r\n",
+            Reply::PipelinedWatch => b"ERROR cannot pipeline other commands before watch\r\n",
+            Reply::WatchForbidden => b"CLIENT_ERROR watch commands not allowed\r\n",
+            Reply::TooManyWatchers => b"WATCHER_TOO_MANY log watcher limit reached\r\n",
             // The colon is memcached's (protocol 10).
             Reply::ShutdownDisabled => b"SERVER_ERROR: shutdown not enabled\r\n",
         }
@@ -169,6 +263,17 @@ pub fn number(out: &mut Vec<u8>, value: u64) {
 pub fn number_line(out: &mut Vec<u8>, value: u64) {
     number(out, value);
     out.extend_from_slice(CRLF);
+}
+
+/// Adds a key as dumps and log lines show it: letters, digits and `-._~` as they are, everything else as `%XX` (protocol 11).
+pub fn uri(out: &mut Vec<u8>, key: &[u8]) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    for byte in key {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(*byte),
+            _ => out.extend_from_slice(&[b'%', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]),
+        }
+    }
 }
 
 /// Adds `STAT <name> <value>\r\n`.

@@ -38,6 +38,10 @@ pub enum Verb {
     Arith,
     /// me
     Debug,
+    /// ml: list the keys that begin with the given one. Not memcached's.
+    List,
+    /// mp: delete the items whose keys begin with the given one. Not memcached's.
+    Purge,
 }
 
 /// The letters of a line's flags, in their order.

@@ -5,14 +5,18 @@
 //! times (to hash its keys, to fetch them ahead, to execute).
 //!
 //! Read in this order: [`request`] (what can be asked), [`parse`] (command lines and key lists), [`meta`] (the meta commands and their
-//! flags) with [`base64`], [`number`] (how memcached reads numbers), [`encode`] (what is answered).
+//! flags) with [`base64`], [`admin`] (administration, statistics, watching), [`number`] (how memcached reads numbers), [`encode`] (what is answered).
 
+pub mod admin;
 pub mod base64;
 pub mod encode;
 pub mod meta;
 pub mod number;
 pub mod parse;
 pub mod request;
+
+/// The slab class that is shown wherever memcached shows one: there is one log for items of all sizes.
+pub const CLASS: u32 = 1;
 
 pub use encode::Reply;
 pub use meta::Meta;

@@ -7,6 +7,7 @@
 use memchr::memchr;
 
 use super::Reply;
+use super::admin;
 use super::meta;
 use super::number;
 use super::request::{Arith, Key, KeyIndex, Keys, Request, Retrieve, Span, Store, Verb};
@@ -15,7 +16,7 @@ use crate::limits::{
 };
 
 /// What stands at some position of the input.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Line {
     /// A valid command; what follows it begins at `next`: the next line, or the data block of a storage command.
     Request {
@@ -119,11 +120,18 @@ pub fn command_line(input: &[u8], from: usize, keys: &mut Keys) -> Line {
         b"verbosity" => verbosity(input, &tokens, next),
         b"version" => Line::Request { request: Request::Version, next },
         b"quit" => Line::Request { request: Request::Quit, next },
-        b"stats" => Line::Request { request: Request::Stats { topic: tokens.span(1) }, next },
+        b"stats" => admin::stats(input, &tokens, next),
+        b"cache_memlimit" => admin::cache_memlimit(input, &tokens, next),
+        b"lru_crawler" => admin::lru_crawler(input, &tokens, next),
+        b"lru" => admin::lru(input, &tokens, next),
+        b"slabs" => admin::slabs(input, &tokens, next),
+        b"extstore" => admin::extstore(input, &tokens, next),
+        b"watch" => admin::watch(input, &tokens, end, next),
+        b"refresh_certs" => answered(Reply::NoTls, tokens.noreply(input), next),
         b"shutdown" => answered(Reply::ShutdownDisabled, tokens.noreply(input), next),
         b"mn" => refused(Reply::MetaNoop, next),
         // With anything behind them they have been seen above.
-        b"mg" | b"ms" | b"md" | b"ma" | b"me" => refused(Reply::BadLine, next),
+        b"mg" | b"ms" | b"md" | b"ma" | b"me" | b"ml" | b"mp" => refused(Reply::BadLine, next),
         _ => unknown(input, &tokens, next),
     }
 }
@@ -135,6 +143,8 @@ fn meta_verb(command: u8) -> Option<meta::Verb> {
         b'd' => meta::Verb::Delete,
         b'a' => meta::Verb::Arith,
         b'e' => meta::Verb::Debug,
+        b'l' => meta::Verb::List,
+        b'p' => meta::Verb::Purge,
         _ => return None,
     })
 }
@@ -222,7 +232,7 @@ fn refused(reply: Reply, next: usize) -> Line {
 }
 
 /// A line that is answered with `reply` unless it ends in `noreply`.
-fn answered(reply: Reply, noreply: bool, next: usize) -> Line {
+pub(super) fn answered(reply: Reply, noreply: bool, next: usize) -> Line {
     Line::Refused { reply: (!noreply).then_some(reply), next, swallow: None }
 }
 
@@ -375,10 +385,10 @@ fn push(keys: &mut Keys, span: Span) -> KeyIndex {
 }
 
 /// The words of a line: the first few by position, the last one, and how many there are.
-struct Tokens {
+pub(super) struct Tokens {
     head: [Span; Tokens::HEAD],
     last: Span,
-    count: usize,
+    pub(super) count: usize,
 }
 
 impl Tokens {
@@ -413,12 +423,12 @@ impl Tokens {
         tokens
     }
 
-    fn span(&self, index: usize) -> Span {
+    pub(super) fn span(&self, index: usize) -> Span {
         self.head[index]
     }
 
     /// The word at `index`; empty if the line has fewer.
-    fn get<'i>(&self, input: &'i [u8], index: usize) -> &'i [u8] {
+    pub(super) fn get<'i>(&self, input: &'i [u8], index: usize) -> &'i [u8] {
         self.head[index].of(input)
     }
 
@@ -433,7 +443,7 @@ impl Tokens {
     }
 
     /// Whether the client asked for silence: by the last word, wherever it stands (protocol 5.1, 5.3).
-    fn noreply(&self, input: &[u8]) -> bool {
+    pub(super) fn noreply(&self, input: &[u8]) -> bool {
         self.last(input) == b"noreply"
     }
 }

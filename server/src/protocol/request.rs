@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use super::admin::{Admin, Topic, Walk};
+
 /// Where some bytes lie in the input that is being worked on.
 ///
 /// 32 bits are plenty: an input is never longer than a worker's read buffer.
@@ -102,7 +104,7 @@ pub enum Arith {
 }
 
 /// A command line, complete and valid, but for the data block of a storage command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Request {
     /// get, gets, gat, gats.
     Retrieve {
@@ -157,9 +159,17 @@ pub enum Request {
     /// version.
     Version,
     /// stats.
-    Stats {
-        /// The first word after `stats`; empty for the general statistics.
-        topic: Span,
+    Stats(Topic),
+    /// A walk over all items.
+    Walk(Walk),
+    /// watch, with the streams that are wanted.
+    Watch(u32),
+    /// An administration command.
+    Admin {
+        /// What to do.
+        admin: Admin,
+        /// Whether the client wants no answer.
+        noreply: bool,
     },
     /// quit.
     Quit,

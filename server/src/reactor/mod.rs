@@ -211,6 +211,11 @@ pub struct Source {
 }
 
 impl Source {
+    /// The socket itself.
+    pub fn socket(&self) -> &TcpStream {
+        &self.socket
+    }
+
     /// Whether a [`receive`](Self::receive) may bring something.
     pub fn may_receive(&self) -> bool {
         self.readiness.readable.get()
