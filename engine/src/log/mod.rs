@@ -26,6 +26,8 @@ pub(crate) mod zeroed;
 
 #[cfg(all(test, crossbeam_loom))]
 mod models;
+#[cfg(all(test, crossbeam_loom))]
+mod pair_models;
 
 use crate::limits::{
     LIMIT_GROWTH_MAX, LIMIT_SEGMENTS_MIN, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SEGMENTS_AIMED_AT, SEGMENTS_FOR_MOVES,
