@@ -127,6 +127,20 @@ impl<'g> View<'g> {
         }
     }
 
+    /// Notes that an item was changed in place: it is in use, but that is no fetch. Its last access is exact.
+    #[inline]
+    pub(super) fn mark_used(self, record: Record<'_>, state: State) {
+        let used = state.with_frequency((state.frequency() + 1).min(State::FREQUENCY_MAX));
+        if used != state && !state.has(State::SEALED) {
+            // As in `mark_fetched`.
+            record.change_state(state, used);
+        }
+        // Once a second at most.
+        if record.last_access_s() != self.now_s() {
+            record.set_last_access_s(self.now_s());
+        }
+    }
+
     /// Marks a record as fetched. Writes nothing once the item is known to be hot.
     #[inline]
     pub(super) fn mark_fetched(self, record: Record<'_>, state: State) {

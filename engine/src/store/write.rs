@@ -322,7 +322,7 @@ impl Batch<'_> {
             };
             // A new expiry and an id of the client's take a new record, so that they change together with the number.
             if change.cas.is_none() && change.touch.is_none_or(|expiry| expiry == state.expiry()) {
-                match view.count_in_place(found.record, delta, change.compare) {
+                match view.count_in_place(found.record, state, delta, change.compare) {
                     Some(Ok(pair)) => {
                         view.count(hits);
                         let cas = if view.store.config.cas { pair.id() } else { 0 };
@@ -376,7 +376,8 @@ impl Batch<'_> {
             let digits = Digits::of(number);
             // Numbers with so many spaces behind them are rare enough for an allocation.
             let padding = vec![b' '; if width > DIGITS_MAX && !is_large { width - digits.bytes().len() } else { 0 }];
-            let body = match buffer.take() {
+            // One that was made for a large value which is gone is given back.
+            let body = match buffer.take().filter(|_| is_large) {
                 Some(mut buffer) => {
                     let (head, tail) = buffer.split_at_mut(digits.bytes().len());
                     head.copy_from_slice(digits.bytes());
@@ -424,6 +425,7 @@ impl View<'_> {
     fn count_in_place(
         self,
         record: Record<'_>,
+        state: State,
         delta: Delta,
         compare: Option<u64>,
     ) -> Option<Result<Pair, Refusal<InPlace>>> {
@@ -444,9 +446,8 @@ impl View<'_> {
                 if has_ids { pair::next_id(pair.id(), CAS_POSITION_BITS, || segments.next_generation()) } else { 0 };
             if Pair::can_hold(id) { Ok(Pair::new(number, id)) } else { Err(InPlace::TooLong) }
         });
-        // Once a second at most, so that readers of the record's head keep its line.
-        if result.is_ok() && record.last_access_s() != self.now_s() {
-            record.set_last_access_s(self.now_s());
+        if result.is_ok() {
+            self.mark_used(record, state);
         }
         Some(result)
     }
