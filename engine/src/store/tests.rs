@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Barrier;
 
+mod counters;
 mod large;
 mod meta;
 mod scan;
@@ -59,6 +60,13 @@ impl User {
         let mut batch = self.0.batch();
         let hash = batch.hash(key);
         batch.arith(key, hash, delta)
+    }
+
+    /// Replaces an item by a copy of itself, as the cleaner may do at any time.
+    fn rewrite(&mut self, key: &[u8]) {
+        let mut batch = self.0.batch();
+        let hash = batch.hash(key);
+        batch.rewrite(key, hash, |state| state);
     }
 
     fn touch(&mut self, key: &[u8], expiry: Expiry) -> bool {

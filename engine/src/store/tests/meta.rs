@@ -396,7 +396,7 @@ const PRIZES: usize = if cfg!(miri) { 10 } else { 5_000 };
 const ROUNDS: u64 = if cfg!(miri) { 2 } else { 20 };
 
 /// Several threads walk along the same keys at once; each key is to be won by one of them, in every round. What `prepare` does makes a key
-/// that wants a winner. With `disturb` another thread changes the items in place meanwhile, by records that are sealed and replaced.
+/// that wants a winner. With `disturb` another thread changes the items in place meanwhile, by copies that replace them.
 ///
 /// A store that answers a win without looking whether its CAS succeeded fails this, in one of the first rounds.
 fn one_wins(fetch: &Fetch, prepare: impl Fn(&mut User, &[u8]), disturb: bool) {
@@ -423,7 +423,7 @@ fn one_wins(fetch: &Fetch, prepare: impl Fn(&mut User, &[u8]), disturb: bool) {
                     wait_for(2 * round + 1);
                     for (key, won) in keys.iter().zip(won) {
                         if walker == 2 {
-                            user.arith(key, Delta::Decr(0)).expect("there is room");
+                            user.rewrite(key);
                         } else if user.fetch(key, fetch).is_some_and(|seen| seen.marks.2) {
                             won.fetch_add(1, Std::Relaxed);
                         }
