@@ -4,6 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+/// Set in an adjustable clock's word while it is paused; the other bits are then the time at which it stands.
+const PAUSED: u64 = 1 << 63;
+
 /// One reading of both clocks, in milliseconds, rounded down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {
@@ -29,6 +32,7 @@ pub struct Clock(Source);
 enum Source {
     System { start: Instant },
     Manual(ManualClock),
+    Adjustable(AdjustableClock),
 }
 
 impl Clock {
@@ -45,15 +49,27 @@ impl Clock {
         (Clock(Source::Manual(hands.clone())), hands)
     }
 
+    /// The system's clocks, but shifted and paused by whoever holds the hands, as somebody does who tests a running server.
+    /// Cost of a reading: that of [`system`](Self::system) and one atomic load.
+    #[must_use]
+    pub fn adjustable() -> (Clock, AdjustableClock) {
+        let hands = AdjustableClock { start: Instant::now(), word: Arc::new(AtomicU64::new(0)) };
+        (Clock(Source::Adjustable(hands.clone())), hands)
+    }
+
     /// Reads both clocks.
     #[must_use]
     pub fn now(&self) -> Now {
         match &self.0 {
-            Source::System { start } => Now {
-                mono_ms: start.elapsed().as_millis() as u64,
-                // A system clock before 1970 reads as 1970.
-                unix_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64),
-            },
+            Source::System { start } => Now { mono_ms: start.elapsed().as_millis() as u64, unix_ms: system_unix_ms() },
+            Source::Adjustable(hands) => {
+                let real_ms = hands.real_ms();
+                // Relaxed: one word, and no other memory is read on the strength of it.
+                let mono_ms = AdjustableClock::shown(hands.word.load(Ordering::Relaxed), real_ms);
+                // The wall clock is shifted as far as the other one, and stands still with it.
+                let unix_ms = (system_unix_ms() + mono_ms).saturating_sub(real_ms);
+                Now { mono_ms, unix_ms }
+            }
             // Relaxed: tests order their threads themselves.
             Source::Manual(hands) => {
                 Now { mono_ms: hands.0[0].load(Ordering::Relaxed), unix_ms: hands.0[1].load(Ordering::Relaxed) }
@@ -67,7 +83,70 @@ impl Clock {
         match &self.0 {
             Source::System { start } => start.elapsed().as_nanos() as u64,
             Source::Manual(hands) => hands.0[0].load(Ordering::Relaxed) * 1_000_000,
+            // What takes time takes real time, however the hands are set.
+            Source::Adjustable(hands) => hands.start.elapsed().as_nanos() as u64,
         }
+    }
+}
+
+/// The system's wall clock; one that is set before 1970 reads as 1970.
+fn system_unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+/// Moves a [`Clock`] made by [`Clock::adjustable`]. Its time goes on by itself, can be moved forward and paused; whoever
+/// reads it at the very moment of a pause may have been a millisecond ahead.
+///
+/// ```
+/// use memkv_engine::clock::Clock;
+/// let (clock, hands) = Clock::adjustable();
+/// hands.pause();
+/// let before = clock.now();
+/// hands.advance_ms(60_000);
+/// assert_eq!(clock.now().mono_ms, before.mono_ms + 60_000);
+/// hands.resume();
+/// assert!(clock.now().mono_ms >= before.mono_ms + 60_000);
+/// ```
+#[derive(Clone, Debug)]
+pub struct AdjustableClock {
+    start: Instant,
+    /// While it runs: by how many milliseconds it differs from the time since `start`, as 63 bits with sign. While it is
+    /// paused: [`PAUSED`], and the time at which it stands. One word, so that no reader sees half of a change.
+    word: Arc<AtomicU64>,
+}
+
+impl AdjustableClock {
+    /// Moves the clock forward.
+    pub fn advance_ms(&self, ms: u64) {
+        self.change(|word, _| if word & PAUSED == 0 { (word + ms) & !PAUSED } else { (word + ms) | PAUSED });
+    }
+
+    /// Stops the clock at the present time. Without effect on one that is paused.
+    pub fn pause(&self) {
+        self.change(|word, real_ms| if word & PAUSED == 0 { Self::shown(word, real_ms) | PAUSED } else { word });
+    }
+
+    /// Lets the clock go on from where it was stopped. Without effect on one that runs.
+    pub fn resume(&self) {
+        self.change(
+            |word, real_ms| {
+                if word & PAUSED == 0 { word } else { (word & !PAUSED).wrapping_sub(real_ms) & !PAUSED }
+            },
+        );
+    }
+
+    fn change(&self, change: impl Fn(u64, u64) -> u64) {
+        // Relaxed: see `Clock::now`. It fails only when somebody else has changed the word in between.
+        let _ = self.word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| Some(change(word, self.real_ms())));
+    }
+
+    fn real_ms(&self) -> u64 {
+        self.start.elapsed().as_millis() as u64
+    }
+
+    /// The time that a clock with this word shows when so many milliseconds have passed since its start.
+    fn shown(word: u64, real_ms: u64) -> u64 {
+        if word & PAUSED == 0 { real_ms.wrapping_add(word) & !PAUSED } else { word & !PAUSED }
     }
 }
 
@@ -86,5 +165,35 @@ impl ManualClock {
     /// Steps the wall clock alone, as an administrator or NTP would.
     pub fn step_wall_ms(&self, delta: i64) {
         self.0[1].fetch_add(delta as u64, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_adjustable_clock_stands_and_goes_on_from_there() {
+        let real = 5_000;
+        let show = AdjustableClock::shown;
+        assert_eq!(show(0, real), 5_000);
+        // Paused at 5 s, resumed at 9 s: from then on it is 4 s behind.
+        let (clock, hands) = Clock::adjustable();
+        hands.pause();
+        let stands = clock.now().mono_ms;
+        hands.pause();
+        assert_eq!(clock.now().mono_ms, stands);
+        hands.advance_ms(10_000);
+        hands.advance_ms(1);
+        assert_eq!(clock.now().mono_ms, stands + 10_001);
+        hands.resume();
+        hands.resume();
+        let after = clock.now();
+        assert!(after.mono_ms >= stands + 10_001);
+        hands.advance_ms(86_400_000);
+        assert!(clock.now().mono_ms >= after.mono_ms + 86_400_000);
+        assert!(clock.now().unix_ms >= after.unix_ms + 86_400_000);
+        let behind = 5_000u64.wrapping_sub(9_000) & !PAUSED;
+        assert_eq!((show(behind, 9_000), show(behind, 10_000)), (5_000, 6_000));
     }
 }
