@@ -1,29 +1,71 @@
-//! The command line: memcached's letters and long names (protocol 18).
+//! The options of the program: one table, [`Args`], for the command line, the environment and the file (protocol 18).
+//!
+//! Letters and long names are memcached's. A variable `MEMKV_MEMORY_LIMIT` and a key `memory-limit` of the file mean what
+//! `--memory-limit` means, because they are turned into it: whatever is set goes through the same parser, so the three cannot drift
+//! apart. A flag overrides a variable, a variable the file, and the file the default.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
 
 use clap::error::{ContextKind, ErrorKind};
-use clap::{ArgAction, Parser};
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, ArgMatches, CommandFactory as _, FromArgMatches as _, Parser};
 
-use crate::config::{Config, Endpoint, ReactorKind};
+use crate::config::{Config, Endpoint, Protocol, ReactorKind};
+use crate::extended::{self, Extended};
+use crate::process::Process;
+
+/// Exit status for a command line that makes no sense (sysexits' EX_USAGE).
+pub const EXIT_USAGE: u8 = 64;
+/// Exit status of memcached for those options that it checks as it reads them.
+pub const EXIT_FAILURE: u8 = 1;
+
+/// What an environment variable has in front of the option's name.
+const ENV_PREFIX: &str = "MEMKV_";
 
 /// Why there is no configuration.
 #[derive(Debug)]
 pub enum Exit {
     /// Help or version was asked for: print this on stdout, exit 0.
     Answer(String),
-    /// The command line is wrong: print this line on stderr, exit 64.
-    Usage(String),
+    /// Something is wrong: print this line on stderr, exit with this status.
+    Usage(u8, String),
 }
 
-/// What the command line says besides the configuration.
+/// What the options say.
 #[derive(Debug)]
 pub struct Parsed {
     /// The configuration of the server.
     pub config: Config,
-    /// The user to run as (`-u`).
-    pub user: Option<String>,
+    /// What concerns the process and not the server in it.
+    pub process: Process,
+    /// Options that were accepted without effect, and variables that are no options: a line each for the log.
+    pub warnings: Vec<String>,
+    /// Whether the configuration is only to be checked.
+    pub check: bool,
+    /// The configuration as a file, if it is only to be printed.
+    pub print: Option<String>,
+}
+
+/// Where options come from besides the command line; tests bring their own.
+pub struct Surroundings<'s> {
+    /// The environment.
+    pub env: Vec<(OsString, OsString)>,
+    /// Reads the file of `--config`.
+    pub read: &'s dyn Fn(&Path) -> std::io::Result<String>,
+}
+
+impl Surroundings<'static> {
+    /// Those of this process.
+    pub fn of_process() -> Surroundings<'static> {
+        Surroundings { env: std::env::vars_os().collect(), read: &|path| std::fs::read_to_string(path) }
+    }
+
+    /// Nothing but the command line.
+    pub fn none() -> Surroundings<'static> {
+        Surroundings { env: Vec::new(), read: &|_| Err(std::io::ErrorKind::NotFound.into()) }
+    }
 }
 
 #[derive(Parser, Debug)]
@@ -31,30 +73,56 @@ pub struct Parsed {
     name = "memkv",
     version = crate::PROGRAM_VERSION,
     about = "A memcached-compatible cache server on a lock-free engine.",
+    after_help = HELP_END,
     disable_help_flag = true,
     disable_version_flag = true,
-    infer_long_args = true
+    infer_long_args = true,
+    args_override_self = true
 )]
 struct Args {
-    /// TCP port; -1 lets the system choose one
+    /// TCP port; -1 lets the system choose one, 0 is none
     #[arg(short = 'p', long, value_name = "NUM", default_value = "11211", allow_negative_numbers = true, value_parser = port)]
-    port: u16,
+    port: i32,
 
     /// UDP port; only 0 (off) is supported
-    #[arg(short = 'U', long, value_name = "NUM", default_value = "0", allow_negative_numbers = true, value_parser = udp_port)]
+    #[arg(short = 'U', long, value_name = "NUM", default_value = "0", allow_negative_numbers = true, value_parser = udp_port, hide = true)]
     udp_port: u16,
 
-    /// Addresses to listen on, separated by commas: HOST, HOST:PORT, [IPV6]:PORT, * for all [default: 127.0.0.1]
-    #[arg(short = 'l', long, value_name = "LIST", value_parser = endpoints)]
+    /// Path of a Unix socket to listen on, and nowhere else
+    #[arg(short = 's', long, value_name = "FILE", value_parser = path)]
+    unix_socket: Option<PathBuf>,
+
+    /// Permissions of the Unix socket, in octal
+    #[arg(short = 'a', long, value_name = "MASK", default_value = "700", value_parser = mask)]
+    unix_mask: u32,
+
+    /// Allow the shutdown command
+    #[arg(short = 'A', long)]
+    enable_shutdown: bool,
+
+    /// Addresses to listen on, separated by commas: HOST, HOST:PORT, [IPV6]:PORT, * for all
+    #[arg(short = 'l', long, value_name = "LIST", default_value = "127.0.0.1", value_parser = endpoints)]
     listen: Vec<Endpoints>,
+
+    /// Run in the background; returns when the server is ready
+    #[arg(short = 'd', long)]
+    daemon: bool,
+
+    /// Write the process id to this file
+    #[arg(short = 'P', long, value_name = "FILE", value_parser = path)]
+    pidfile: Option<PathBuf>,
+
+    /// Allow core dumps of any size
+    #[arg(short = 'r', long)]
+    enable_coredumps: bool,
+
+    /// User to become when started by root
+    #[arg(short = 'u', long, value_name = "NAME", value_parser = text)]
+    user: Option<String>,
 
     /// Memory for items and index, in megabytes
     #[arg(short = 'm', long, value_name = "MB", default_value = "64", value_parser = megabytes)]
     memory_limit: usize,
-
-    /// Largest item; a number of bytes, or with k or m behind it
-    #[arg(short = 'I', long, value_name = "SIZE", default_value = "1m", value_parser = item_size)]
-    max_item_size: usize,
 
     /// Answer with an error instead of evicting items when memory is used up
     #[arg(short = 'M', long)]
@@ -64,6 +132,30 @@ struct Args {
     #[arg(short = 'c', long, value_name = "NUM", default_value = "1024", allow_negative_numbers = true, value_parser = connections)]
     conn_limit: usize,
 
+    /// Keep all memory from being swapped out
+    #[arg(short = 'k', long)]
+    lock_memory: bool,
+
+    /// Ask for large memory pages, which is always done
+    #[arg(short = 'L', long)]
+    enable_largepages: bool,
+
+    /// Log more; may be repeated
+    #[arg(short = 'v', long, action = ArgAction::Count)]
+    verbose: u8,
+
+    /// Growth of slab classes
+    #[arg(short = 'f', long, value_name = "FACTOR", allow_negative_numbers = true, value_parser = growth_factor, hide = true)]
+    slab_growth_factor: Option<f64>,
+
+    /// Smallest slab
+    #[arg(short = 'n', long, value_name = "BYTES", allow_negative_numbers = true, value_parser = slab_min, hide = true)]
+    slab_min_size: Option<NonZeroUsize>,
+
+    /// Character between the prefix of a key and the rest; also turns on statistics by prefix [default: :]
+    #[arg(short = 'D', long, value_name = "CHAR", value_parser = delimiter)]
+    prefix_delimiter: Option<u8>,
+
     /// Worker threads [default: one per core]
     #[arg(short = 't', long, value_name = "NUM", allow_negative_numbers = true, value_parser = threads)]
     threads: Option<NonZeroUsize>,
@@ -72,123 +164,560 @@ struct Args {
     #[arg(short = 'R', long, value_name = "NUM", default_value = "20", allow_negative_numbers = true, value_parser = requests)]
     max_reqs_per_event: usize,
 
-    /// Connections that may wait to be accepted
-    #[arg(short = 'b', long, value_name = "NUM", default_value = "1024", value_parser = clap::value_parser!(i32).range(0..))]
-    listen_backlog: i32,
-
     /// Items have no CAS ids: `gets` shows 0, `cas` answers EXISTS or NOT_FOUND
     #[arg(short = 'C', long)]
     disable_cas: bool,
 
-    /// flush_all is not allowed
+    /// Connections that may wait to be accepted
+    #[arg(short = 'b', long, value_name = "NUM", default_value = "1024", allow_negative_numbers = true, value_parser = backlog)]
+    listen_backlog: i32,
+
+    /// Protocol: ascii, or auto, which is the same
+    #[arg(short = 'B', long, value_name = "NAME", default_value = "auto", value_parser = protocol, hide = true)]
+    protocol: Protocol,
+
+    /// Largest item; a number of bytes, or with k or m behind it
+    #[arg(short = 'I', long, value_name = "SIZE", default_value = "1m", value_parser = item_size)]
+    max_item_size: usize,
+
+    #[arg(short = 'S', long, hide = true)]
+    enable_sasl: bool,
+
+    #[arg(short = 'Z', long, hide = true)]
+    enable_ssl: bool,
+
+    /// Refuse flush_all
     #[arg(short = 'F', long)]
     disable_flush_all: bool,
 
-    /// User to run as; accepted, but the user is not changed yet
-    #[arg(short = 'u', long, value_name = "NAME")]
-    user: Option<String>,
+    /// Refuse commands that list keys: cachedump, metadump, mgdump
+    #[arg(short = 'X', long)]
+    disable_dumping: bool,
 
-    /// Log more; may be repeated
-    #[arg(short = 'v', long, action = ArgAction::Count)]
-    verbose: u8,
+    /// Refuse watch
+    #[arg(short = 'W', long)]
+    disable_watch: bool,
+
+    /// Ask clients for a name and password, one `user:password` a line of this file; SIGHUP reads it again
+    #[arg(short = 'Y', long, value_name = "FILE", value_parser = path)]
+    auth_file: Option<PathBuf>,
+
+    #[arg(short = 'e', long, value_name = "FILE", value_parser = path, hide = true)]
+    memory_file: Option<PathBuf>,
+
+    #[arg(short = 'N', long, value_name = "NUM", value_parser = text, hide = true)]
+    napi_ids: Option<String>,
+
+    /// Further options, separated by commas; see below
+    #[arg(short = 'o', long, value_name = "LIST", value_parser = suboptions)]
+    extended: Vec<Suboptions>,
+
+    /// Allow debugtime, which moves the server's clock: `debugtime SECONDS`, p to pause, r to resume
+    #[arg(long)]
+    debug_commands: bool,
 
     /// Which reactor the workers use
     #[arg(long, hide = true, default_value = "auto", value_enum)]
     reactor: ReactorKind,
 
+    /// Read options from a TOML file, by their long names
+    #[arg(long, value_name = "FILE", value_parser = path)]
+    config: Option<PathBuf>,
+
+    /// Check all options, say what is wrong, and exit
+    #[arg(long)]
+    check_config: bool,
+
+    /// Print all options as a file for --config, and exit
+    #[arg(long)]
+    print_config: bool,
+
     /// Print this help
     #[arg(short = 'h', long, action = ArgAction::HelpShort)]
     help: Option<bool>,
+
+    /// Print the licence
+    #[arg(short = 'i', long)]
+    license: bool,
 
     /// Print the version
     #[arg(short = 'V', long, action = ArgAction::Version)]
     version: Option<bool>,
 }
 
-/// Reads a command line, program name first.
+const HELP_END: &str = "\
+Further options (-o):
+  maxconns_fast       turn clients away that are more than -c (default)
+  no_maxconns_fast    let them wait until others leave
+  idle_timeout=NUM    close TCP connections that have been idle for so many seconds; 0 is never (default)
+  no_lru_crawler      start with the crawler disabled
+  lru_crawler_sleep=NUM
+                      microseconds that the crawler rests after every thousand items (default 100)
+  lru_crawler_tocrawl=NUM
+                      items that one crawl looks at; 0 is all (default)
+  track_sizes         let `stats sizes` answer
+  watcher_logbuf_size=NUM
+                      kilobytes of lines that may wait for one watcher (default 256)
+
+Each option --some-name may also be set by a variable MEMKV_SOME_NAME, and by a key some-name in the file that --config names.
+Flags come before variables, and variables before the file.";
+
+/// Options that are about this run of the program, not about the server: neither variables nor keys.
+const COMMAND_LINE_ONLY: [&str; 5] = ["help", "license", "version", "check_config", "print_config"];
+
+/// Reads a command line, program name first, and what surrounds it.
 ///
 /// # Errors
 /// If there is nothing to run: an answer to print, or one line that says what is wrong.
-pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, Exit> {
-    let args = Args::try_parse_from(args).map_err(|error| match error.kind() {
+pub fn parse(args: impl IntoIterator<Item = OsString>, around: &Surroundings<'_>) -> Result<Parsed, Exit> {
+    let table = table();
+    let line: Vec<OsString> = args.into_iter().collect();
+    let flags = table.clone().try_get_matches_from(&line).map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Exit::Answer(error.to_string()),
-        _ => Exit::Usage(one_line(&error)),
+        _ => usage(&error),
     })?;
-    if args.max_item_size > args.memory_limit / 2 {
-        return Err(Exit::Usage("Cannot set item size limit higher than 1/2 of memory max.".to_owned()));
+    if flags.get_flag("license") {
+        return Err(Exit::Answer(concat!(include_str!("../../LICENSE-MIT")).to_owned()));
     }
-    let listen: Vec<Endpoint> = args.listen.into_iter().flat_map(|list| list.0).collect();
-    let config = Config {
-        listen: if listen.is_empty() { Config::default().listen } else { listen },
-        port: args.port,
-        memory_bytes: args.memory_limit,
-        item_bytes_max: args.max_item_size,
-        connections_max: args.conn_limit,
-        workers: args.threads,
-        commands_per_turn: args.max_reqs_per_event,
-        backlog: args.listen_backlog,
-        evict: !args.disable_evictions,
-        cas: !args.disable_cas,
-        flush_allowed: !args.disable_flush_all,
-        verbosity: args.verbose,
-        reactor: args.reactor,
-        panic_on_input: None,
-        ..Config::default()
+    let mut warnings = Vec::new();
+    let variables = variables(&table, &around.env, &mut warnings)?;
+    let file = match config_path(&flags, &variables) {
+        Some(path) => file(&table, Path::new(&path), around.read)?,
+        None => Vec::new(),
     };
-    Ok(Parsed { config, user: args.user })
+    // What stands in a higher layer hides what lower layers say, lists included.
+    let hides = |layer: &[Setting], id: &str| layer.iter().any(|setting| setting.id == id);
+    let from_line = |id: &str| flags.value_source(id) == Some(ValueSource::CommandLine);
+    let lower = file.iter().filter(|setting| !hides(&variables, &setting.id)).chain(&variables);
+    let lower = lower.filter(|setting| !from_line(&setting.id)).flat_map(|setting| setting.args.clone());
+    let mut all: Vec<OsString> = line.first().cloned().into_iter().collect();
+    all.extend(lower);
+    all.extend(line.into_iter().skip(1));
+    let matches = table.clone().try_get_matches_from(all).map_err(|error| usage(&error))?;
+    let print = flags.get_flag("print_config").then(|| printed(&table, &matches));
+    let args = Args::from_arg_matches(&matches).map_err(|error| usage(&error))?;
+    args.into_parsed(warnings, print)
+}
+
+impl Args {
+    fn into_parsed(self, mut warnings: Vec<String>, print: Option<String>) -> Result<Parsed, Exit> {
+        let usage = |line: &str| Err(Exit::Usage(EXIT_USAGE, line.to_owned()));
+        if self.enable_sasl {
+            return usage("This server is not built with SASL support.");
+        }
+        if self.enable_ssl {
+            return usage("This server is not built with TLS support.");
+        }
+        if self.memory_file.is_some() {
+            return usage("This server cannot keep items in a memory file.");
+        }
+        if self.port == 0 && self.unix_socket.is_none() {
+            return usage("There is nothing to listen on with TCP port 0; -1 lets the system choose a port.");
+        }
+        if self.max_item_size > self.memory_limit / 2 {
+            return usage("Cannot set item size limit higher than 1/2 of memory max.");
+        }
+        let mut extended = Extended::default();
+        for name_and_value in self.extended.iter().flat_map(|list| &list.0) {
+            extended.apply(name_and_value).map_err(|line| Exit::Usage(EXIT_FAILURE, line))?;
+        }
+        extended.check().map_err(|line| Exit::Usage(EXIT_USAGE, line))?;
+        let idle = [
+            ("-f", self.slab_growth_factor.is_some()),
+            ("-n", self.slab_min_size.is_some()),
+            ("-N", self.napi_ids.is_some()),
+        ];
+        let idle: Vec<&str> = idle.iter().filter(|(_, given)| *given).map(|(letter, _)| *letter).collect();
+        if !idle.is_empty() {
+            warnings.push(format!("accepted without effect: {}", idle.join(", ")));
+        }
+        if !extended.without_effect.is_empty() {
+            warnings.push(format!("accepted without effect: -o {}", extended.without_effect.join(",")));
+        }
+        if self.threads.is_some_and(|threads| threads.get() > 64) {
+            warnings
+                .push("a high number of worker threads is not recommended; the number of cores is enough".to_owned());
+        }
+        // A daemon leaves the directory that it was started in.
+        let placed = |path: PathBuf| match self.daemon {
+            true => std::path::absolute(&path).unwrap_or(path),
+            false => path,
+        };
+        let config = Config {
+            listen: self.listen.into_iter().flat_map(|list| list.0).collect(),
+            // memcached's -1 is the system's 0, and its 0 is meant for Unix sockets only.
+            port: self.port.max(0) as u16,
+            unix_socket: self.unix_socket.map(placed),
+            unix_mask: self.unix_mask,
+            memory_bytes: self.memory_limit,
+            item_bytes_max: self.max_item_size,
+            connections_max: self.conn_limit,
+            turn_away: extended.maxconns_fast,
+            idle_timeout_s: extended.idle_timeout_s,
+            workers: self.threads,
+            commands_per_turn: self.max_reqs_per_event,
+            backlog: self.listen_backlog,
+            protocol: self.protocol,
+            evict: !self.disable_evictions,
+            cas: !self.disable_cas,
+            flush_allowed: !self.disable_flush_all,
+            dump_allowed: !self.disable_dumping,
+            watch_allowed: !self.disable_watch,
+            shutdown_allowed: self.enable_shutdown,
+            debug_commands: self.debug_commands,
+            auth_file: self.auth_file.map(placed),
+            prefix_delimiter: self.prefix_delimiter.unwrap_or(b':'),
+            detail: self.prefix_delimiter.is_some(),
+            track_sizes: extended.track_sizes,
+            watcher_buffer_bytes: extended.watcher_buffer_bytes,
+            tunables: extended.tunables,
+            verbosity: self.verbose,
+            reactor: self.reactor,
+            panic_on_input: None,
+        };
+        let process = Process {
+            user: self.user,
+            daemon: self.daemon,
+            pid_file: self.pidfile.map(placed),
+            core_dumps: self.enable_coredumps,
+            lock_memory: self.lock_memory,
+        };
+        Ok(Parsed { config, process, warnings, check: self.check_config, print })
+    }
+}
+
+/// The table of options, with switches that can also be turned off: `--disable-cas=no` on the command line overrides a file.
+fn table() -> clap::Command {
+    Args::command().mut_args(|arg| match arg.get_action() {
+        ArgAction::SetTrue if !COMMAND_LINE_ONLY.contains(&arg.get_id().as_str()) => arg
+            .action(ArgAction::Set)
+            .num_args(0..=1)
+            .require_equals(true)
+            .value_name("yes|no")
+            .default_value("no")
+            .default_missing_value("yes")
+            .hide_default_value(true)
+            .value_parser(switch),
+        _ => arg,
+    })
+}
+
+fn is_switch(arg: &Arg) -> bool {
+    arg.is_require_equals_set()
+}
+
+/// An option of a lower layer, as the command line would say it.
+struct Setting {
+    id: String,
+    args: Vec<OsString>,
+}
+
+impl Setting {
+    /// `arg` set to `value`. A number of repetitions becomes as many flags.
+    ///
+    /// # Errors
+    /// What is wrong with the value, checked as if it stood on the command line.
+    fn new(table: &clap::Command, arg: &Arg, values: &[OsString]) -> Result<Setting, Exit> {
+        let long = arg.get_long().unwrap_or_default();
+        let mut args = Vec::new();
+        for value in values {
+            if matches!(arg.get_action(), ArgAction::Count) {
+                let count: u8 = value.to_str().and_then(|text| text.trim().parse().ok()).ok_or_else(|| {
+                    Exit::Usage(EXIT_USAGE, format!("a number from 0 to 255 is needed, not '{}'", value.display()))
+                })?;
+                args.extend((0..count).map(|_| OsString::from(format!("--{long}"))));
+            } else {
+                let mut text = OsString::from(format!("--{long}="));
+                text.push(value);
+                args.push(text);
+            }
+        }
+        let line = [OsString::new()].into_iter().chain(args.iter().cloned());
+        table.clone().try_get_matches_from(line).map_err(|error| usage(&error))?;
+        Ok(Setting { id: arg.get_id().to_string(), args })
+    }
+}
+
+/// The options that variables set. Variables that look like options and are none are named in `warnings`: whoever starts
+/// containers adds such variables by himself, so they are no errors.
+fn variables(
+    table: &clap::Command,
+    env: &[(OsString, OsString)],
+    warnings: &mut Vec<String>,
+) -> Result<Vec<Setting>, Exit> {
+    let mut settings = Vec::new();
+    let mut unknown = Vec::new();
+    for (variable, value) in env {
+        let Some(name) = variable.to_str().and_then(|name| name.strip_prefix(ENV_PREFIX)) else { continue };
+        let option = options(table).find(|arg| {
+            let long = arg.get_long().unwrap_or_default();
+            long.to_ascii_uppercase().replace('-', "_") == name
+        });
+        match option {
+            Some(arg) => settings.push(
+                Setting::new(table, arg, std::slice::from_ref(value))
+                    .map_err(|exit| exit.about(&format!("{ENV_PREFIX}{name}")))?,
+            ),
+            None => unknown.push(format!("{ENV_PREFIX}{name}")),
+        }
+    }
+    if !unknown.is_empty() {
+        unknown.sort();
+        warnings.push(format!("no options, ignored: {}", unknown.join(", ")));
+    }
+    Ok(settings)
+}
+
+/// The options that may be set by variables and keys.
+fn options(table: &clap::Command) -> impl Iterator<Item = &Arg> {
+    table.get_arguments().filter(|arg| !COMMAND_LINE_ONLY.contains(&arg.get_id().as_str()))
+}
+
+fn config_path(flags: &ArgMatches, variables: &[Setting]) -> Option<OsString> {
+    if let Some(path) = flags.get_one::<PathBuf>("config") {
+        return Some(path.clone().into_os_string());
+    }
+    let setting = variables.iter().find(|setting| setting.id == "config")?;
+    // `--config=PATH` was checked when the setting was made; only the path behind the sign is of interest.
+    let text = setting.args.last()?.to_str()?;
+    text.split_once('=').map(|(_, path)| OsString::from(path))
+}
+
+/// The options that a file sets.
+fn file(
+    table: &clap::Command,
+    path: &Path,
+    read: &dyn Fn(&Path) -> std::io::Result<String>,
+) -> Result<Vec<Setting>, Exit> {
+    let shown = path.display();
+    let wrong = |line: String| Exit::Usage(EXIT_USAGE, format!("{shown}: {line}"));
+    let text = read(path).map_err(|error| wrong(format!("cannot read the configuration: {error}")))?;
+    let keys: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+        let line = error.span().map_or(1, |span| text[..span.start].lines().count().max(1));
+        wrong(format!("line {line}: {}", error.message().lines().next().unwrap_or("not TOML")))
+    })?;
+    let mut settings: Vec<Setting> = Vec::new();
+    for (key, value) in &keys {
+        let long = key.replace('_', "-");
+        let arg = options(table)
+            .find(|arg| arg.get_long() == Some(&long) && long != "config")
+            .ok_or_else(|| wrong(format!("unknown key '{key}'")))?;
+        if settings.iter().any(|setting| arg.get_id() == setting.id.as_str()) {
+            return Err(wrong(format!("'{key}' is there twice")));
+        }
+        let values =
+            values(arg, value).ok_or_else(|| wrong(format!("'{key}' cannot be of the type {}", value.type_str())))?;
+        settings.push(Setting::new(table, arg, &values).map_err(|exit| exit.about(&format!("{shown}: {key}")))?);
+    }
+    Ok(settings)
+}
+
+/// A value of the file as words of the command line; `None` if its type fits no option, or not this one.
+fn values(arg: &Arg, value: &toml::Value) -> Option<Vec<OsString>> {
+    let takes_list = matches!(arg.get_action(), ArgAction::Append);
+    match value {
+        toml::Value::Array(list) if takes_list => list.iter().map(|value| word(arg, value)).collect(),
+        toml::Value::Table(table) if arg.get_id() == "extended" => {
+            table.iter().map(|(name, value)| extended::from_key(name, value).map(OsString::from)).collect()
+        }
+        value => word(arg, value).map(|word| vec![word]),
+    }
+}
+
+fn word(arg: &Arg, value: &toml::Value) -> Option<OsString> {
+    match value {
+        toml::Value::Boolean(on) if is_switch(arg) => Some(if *on { "yes" } else { "no" }.into()),
+        _ if is_switch(arg) => None,
+        toml::Value::String(text) => Some(text.into()),
+        toml::Value::Integer(number) => Some(number.to_string().into()),
+        toml::Value::Float(number) => Some(number.to_string().into()),
+        _ => None,
+    }
+}
+
+/// All options and what they are set to, in the form that [`file`] reads.
+fn printed(table: &clap::Command, matches: &ArgMatches) -> String {
+    let mut keys = toml::Table::new();
+    for arg in options(table).filter(|arg| arg.get_id() != "config") {
+        let id = arg.get_id().as_str();
+        let value = if is_switch(arg) {
+            let on = *matches.get_one::<bool>(id).unwrap_or(&false);
+            // What is hidden from the help is not there, unless somebody asks for it.
+            (on || !arg.is_hide_set()).then_some(toml::Value::Boolean(on))
+        } else if matches!(arg.get_action(), ArgAction::Count) {
+            Some(toml::Value::Integer(i64::from(matches.get_count(id))))
+        } else {
+            let given = matches.value_source(id).is_some_and(|source| source != ValueSource::DefaultValue);
+            let values = matches.get_raw(id).filter(|_| given || !arg.is_hide_set());
+            let values: Option<Vec<toml::Value>> = values.map(|values| values.map(printed_value).collect());
+            match (values, arg.get_action()) {
+                (Some(values), ArgAction::Append) => Some(toml::Value::Array(values)),
+                (Some(mut values), _) => values.pop(),
+                (None, _) => None,
+            }
+        };
+        if let Some(value) = value {
+            keys.insert(arg.get_long().unwrap_or_default().to_owned(), value);
+        }
+    }
+    keys.to_string()
+}
+
+fn printed_value(raw: &OsStr) -> toml::Value {
+    let text = raw.to_string_lossy();
+    match text.parse::<i64>() {
+        Ok(number) if number.to_string() == text => toml::Value::Integer(number),
+        _ => toml::Value::String(text.into_owned()),
+    }
+}
+
+impl Exit {
+    /// The same, with the name of what it is about in front.
+    fn about(self, name: &str) -> Exit {
+        match self {
+            Exit::Usage(code, line) => Exit::Usage(code, format!("{name}: {line}")),
+            answer => answer,
+        }
+    }
 }
 
 /// What is wrong, without clap's tips and usage.
-fn one_line(error: &clap::Error) -> String {
+fn usage(error: &clap::Error) -> Exit {
     // The texts of our own value parsers are memcached's, and complete.
     if error.kind() == ErrorKind::ValueValidation
-        && let Some(source) = std::error::Error::source(error)
+        && let Some(wrong) = std::error::Error::source(error).and_then(|source| source.downcast_ref::<Wrong>())
     {
-        return source.to_string();
+        return Exit::Usage(wrong.code, wrong.line.clone());
     }
     if error.kind() == ErrorKind::UnknownArgument
         && let Some(argument) = error.get(ContextKind::InvalidArg)
     {
-        return format!("Illegal argument '{argument}'");
+        return Exit::Usage(EXIT_FAILURE, format!("Illegal argument '{argument}'"));
     }
     let text = error.to_string();
     let line = text.lines().next().unwrap_or("wrong command line");
-    line.strip_prefix("error: ").unwrap_or(line).to_owned()
+    Exit::Usage(EXIT_FAILURE, line.strip_prefix("error: ").unwrap_or(line).to_owned())
+}
+
+/// What is wrong with a value, and the exit status that memcached has for it.
+#[derive(Debug)]
+struct Wrong {
+    code: u8,
+    line: String,
+}
+
+impl std::fmt::Display for Wrong {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.line)
+    }
+}
+
+impl std::error::Error for Wrong {}
+
+fn wrong(code: u8, line: impl Into<String>) -> Wrong {
+    Wrong { code, line: line.into() }
 }
 
 /// The addresses of one `-l`.
 #[derive(Clone, Debug)]
 struct Endpoints(Vec<Endpoint>);
 
-fn endpoints(text: &str) -> Result<Endpoints, String> {
-    text.split([',', ';']).map(Endpoint::parse).collect::<Result<_, _>>().map(Endpoints)
+fn endpoints(text: &str) -> Result<Endpoints, Wrong> {
+    let list: Result<_, String> = text.split([',', ';']).map(Endpoint::parse).collect();
+    list.map(Endpoints).map_err(|line| wrong(crate::process::EXIT_SYSTEM, line))
 }
 
-fn port(text: &str) -> Result<u16, String> {
-    match text.trim_start().parse::<i64>() {
-        // memcached's 0 means "no TCP", which would leave nothing to listen on.
-        Ok(-1) => Ok(0),
-        Ok(0) => Err("There is nothing to listen on with TCP port 0; -1 lets the system choose a port.".to_owned()),
-        Ok(port) => u16::try_from(port).map_err(|_| format!("ERROR: Invalid port number {port}.")),
-        Err(_) => Err(format!("ERROR: Invalid port number {text}.")),
+/// The sub-options of one `-o`: names, some with `=value` behind them.
+#[derive(Clone, Debug)]
+struct Suboptions(Vec<String>);
+
+fn suboptions(text: &str) -> Result<Suboptions, Wrong> {
+    let list: Vec<String> = match text.trim_start() {
+        "" => Vec::new(),
+        list => list.split(',').map(str::to_owned).collect(),
+    };
+    // Each for itself, so that a wrong one is blamed on the layer that it stands in.
+    for name_and_value in &list {
+        Extended::default().apply(name_and_value).map_err(|line| wrong(EXIT_FAILURE, line))?;
+    }
+    Ok(Suboptions(list))
+}
+
+fn switch(text: &str) -> Result<bool, Wrong> {
+    match text {
+        "yes" | "true" | "on" | "1" => Ok(true),
+        "no" | "false" | "off" | "0" => Ok(false),
+        _ => Err(wrong(EXIT_USAGE, format!("'{text}' is neither yes nor no"))),
     }
 }
 
-fn udp_port(text: &str) -> Result<u16, String> {
+fn path(text: &str) -> Result<PathBuf, Wrong> {
+    match text.trim_start() {
+        "" => Err(wrong(EXIT_USAGE, "the path is empty")),
+        path => Ok(path.into()),
+    }
+}
+
+fn text(text: &str) -> Result<String, Wrong> {
+    Ok(text.trim_start().to_owned())
+}
+
+fn port(text: &str) -> Result<i32, Wrong> {
+    match text.trim_start().parse::<i64>() {
+        Ok(port @ -1..=65535) => Ok(port as i32),
+        Ok(port) => Err(wrong(EXIT_USAGE, format!("ERROR: Invalid port number {port}."))),
+        Err(_) => Err(wrong(EXIT_USAGE, format!("ERROR: Invalid port number {text}."))),
+    }
+}
+
+fn udp_port(text: &str) -> Result<u16, Wrong> {
     match text.trim_start().parse::<i64>() {
         Ok(0) => Ok(0),
-        Ok(-1 | 1..=65535) => Err("UDP is not supported; only -U 0 is accepted.".to_owned()),
-        _ => Err(format!("ERROR: Invalid UDP port number {text}.")),
+        Ok(-1 | 1..=65535) => Err(wrong(EXIT_USAGE, "UDP is not supported; only -U 0 is accepted.")),
+        _ => Err(wrong(EXIT_USAGE, format!("ERROR: Invalid UDP port number {text}."))),
     }
 }
 
-fn megabytes(text: &str) -> Result<usize, String> {
-    let error = || format!("Invalid memory limit {text}; it is a number of megabytes.");
+fn protocol(text: &str) -> Result<Protocol, Wrong> {
+    match text.trim_start() {
+        "auto" => Ok(Protocol::Auto),
+        "ascii" => Ok(Protocol::Ascii),
+        "binary" => Err(wrong(EXIT_USAGE, "The binary protocol is not supported; -B is ascii or auto.")),
+        _ => Err(wrong(EXIT_USAGE, format!("Invalid value for binding protocol: {text}"))),
+    }
+}
+
+fn mask(text: &str) -> Result<u32, Wrong> {
+    let mask = u32::from_str_radix(text.trim_start(), 8).ok().filter(|mask| *mask <= 0o777);
+    mask.ok_or_else(|| wrong(EXIT_USAGE, format!("Invalid access mask '{text}'; it is octal, 777 at most.")))
+}
+
+fn delimiter(text: &str) -> Result<u8, Wrong> {
+    // Not trimmed: a space would be a strange delimiter, but it is one.
+    text.bytes().next().ok_or_else(|| wrong(EXIT_FAILURE, "No delimiter specified"))
+}
+
+fn growth_factor(text: &str) -> Result<f64, Wrong> {
+    let factor = text.trim_start().parse().ok().filter(|factor: &f64| *factor > 1.0);
+    factor.ok_or_else(|| wrong(EXIT_FAILURE, "Factor must be greater than 1"))
+}
+
+fn slab_min(text: &str) -> Result<NonZeroUsize, Wrong> {
+    positive(text, "Chunk size must be greater than 0")
+}
+
+fn backlog(text: &str) -> Result<i32, Wrong> {
+    let backlog = text.trim_start().parse().ok().filter(|backlog: &i32| *backlog >= 0);
+    backlog.ok_or_else(|| wrong(EXIT_USAGE, format!("Invalid listen backlog {text}.")))
+}
+
+fn megabytes(text: &str) -> Result<usize, Wrong> {
+    let error = || wrong(EXIT_USAGE, format!("Invalid memory limit {text}; it is a number of megabytes."));
     let megabytes: usize = text.trim_start().parse().map_err(|_| error())?;
     megabytes.checked_mul(1 << 20).filter(|bytes| (1..=isize::MAX as usize).contains(bytes)).ok_or_else(error)
 }
 
-fn item_size(text: &str) -> Result<usize, String> {
+fn item_size(text: &str) -> Result<usize, Wrong> {
     let text = text.trim_start();
     let (digits, unit) = match text.as_bytes().last() {
         Some(b'k' | b'K') => (&text[..text.len() - 1], 1 << 10),
@@ -197,100 +726,174 @@ fn item_size(text: &str) -> Result<usize, String> {
     };
     let size = digits.parse::<usize>().ok().and_then(|number| number.checked_mul(unit));
     match size {
-        None => Err(format!("Invalid item size limit {text}.")),
-        Some(0..1024) => Err("Item max size cannot be less than 1024 bytes.".to_owned()),
-        Some(size) if size > 1 << 30 => Err("Cannot set item size limit higher than a gigabyte.".to_owned()),
+        None => Err(wrong(EXIT_USAGE, format!("Invalid item size limit {text}."))),
+        Some(0..1024) => Err(wrong(EXIT_USAGE, "Item max size cannot be less than 1024 bytes.")),
+        Some(size) if size > 1 << 30 => Err(wrong(EXIT_USAGE, "Cannot set item size limit higher than a gigabyte.")),
         Some(size) => Ok(size),
     }
 }
 
-fn connections(text: &str) -> Result<usize, String> {
+fn connections(text: &str) -> Result<usize, Wrong> {
     positive(text, "Maximum connections must be greater than 0").map(NonZeroUsize::get)
 }
 
-fn threads(text: &str) -> Result<NonZeroUsize, String> {
+fn threads(text: &str) -> Result<NonZeroUsize, Wrong> {
     /// More than any machine has cores; memcached warns above 64.
     const THREADS_MAX: usize = crate::limits::WORKERS_MAX;
     let threads = positive(text, "Number of threads must be greater than 0")?;
     if threads.get() > THREADS_MAX {
-        return Err(format!("Number of threads must not be greater than {THREADS_MAX}"));
+        return Err(wrong(EXIT_FAILURE, format!("Number of threads must not be greater than {THREADS_MAX}")));
     }
     Ok(threads)
 }
 
-fn requests(text: &str) -> Result<usize, String> {
+fn requests(text: &str) -> Result<usize, Wrong> {
     positive(text, "Number of requests per event must be greater than 0").map(NonZeroUsize::get)
 }
 
-fn positive(text: &str, error: &str) -> Result<NonZeroUsize, String> {
-    let number: i64 = text.trim_start().parse().map_err(|_| format!("Invalid number '{text}'"))?;
-    usize::try_from(number).ok().and_then(NonZeroUsize::new).ok_or_else(|| error.to_owned())
+fn positive(text: &str, error: &str) -> Result<NonZeroUsize, Wrong> {
+    let number = text.trim_start().parse::<i64>().ok().and_then(|number| usize::try_from(number).ok());
+    number.and_then(NonZeroUsize::new).ok_or_else(|| wrong(EXIT_FAILURE, error))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn words(line: &str) -> impl Iterator<Item = OsString> {
+        std::iter::once("memkv").chain(line.split_whitespace()).map(OsString::from)
+    }
+
     fn parsed(line: &str) -> Result<Parsed, Exit> {
-        parse(std::iter::once("memkv").chain(line.split_whitespace()).map(OsString::from))
+        parse(words(line), &Surroundings::none())
+    }
+
+    /// What a command line, an environment and a file make of it.
+    fn layered(line: &str, env: &[(&str, &str)], file: &str) -> Result<Parsed, Exit> {
+        let env = env.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))).collect();
+        let text = file.to_owned();
+        let read = move |path: &Path| {
+            assert_eq!(path, Path::new("memkv.toml"));
+            Ok(text.clone())
+        };
+        let line = if file.is_empty() { line.to_owned() } else { format!("--config memkv.toml {line}") };
+        parse(words(&line), &Surroundings { env, read: &read })
+    }
+
+    fn config(line: &str, env: &[(&str, &str)], file: &str) -> Config {
+        layered(line, env, file).unwrap().config
+    }
+
+    fn refusal(result: Result<Parsed, Exit>) -> (u8, String) {
+        match result {
+            Err(Exit::Usage(code, line)) => (code, line),
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]
     fn without_flags_the_defaults_hold() {
-        let Parsed { config, user } = parsed("").unwrap();
+        let Parsed { config, process, warnings, check, print } = parsed("").unwrap();
         assert_eq!(format!("{config:?}"), format!("{:?}", Config::default()));
-        assert_eq!(user, None);
+        assert_eq!(process, Process::default());
+        assert!(warnings.is_empty() && !check && print.is_none());
     }
 
     #[test]
-    fn letters_and_long_names_mean_the_same() {
-        let short = parsed("-p 5 -l ::1,a:7 -m 100 -I 2m -c 9 -t 3 -R 7 -b 8 -MCF -vv -u root -U 0").unwrap();
+    fn p18_letters_and_long_names_mean_the_same() {
+        let short = parsed(
+            "-p 5 -l ::1,a:7 -m 100 -I 2m -c 9 -t 3 -R 7 -b 8 -MCFXWAdrkL -vv -u root -U 0 -s /s -a 770 -P /p -Y /y \
+             -D / -B ascii -o idle_timeout=5",
+        )
+        .unwrap();
         let long = parsed(
             "--port=5 --listen=::1 --listen a:7 --memory-limit=100 --max-item-size=2048k --conn-limit=9 --threads=3 \
-             --max-reqs-per-event=7 --listen-backlog=8 --disable-evictions --disable-cas --disable-flush-all --verbose \
-             --verbose --user=root --udp-port=0",
+             --max-reqs-per-event=7 --listen-backlog=8 --disable-evictions --disable-cas --disable-flush-all \
+             --disable-dumping --disable-watch --enable-shutdown --daemon --enable-coredumps --lock-memory \
+             --enable-largepages --verbose --verbose --user=root --udp-port=0 --unix-socket /s --unix-mask=770 \
+             --pidfile /p --auth-file=/y --prefix-delimiter=/ --protocol=ascii --extended idle_timeout=5",
         )
         .unwrap();
         assert_eq!(format!("{short:?}"), format!("{long:?}"));
         let Config { port, memory_bytes, item_bytes_max, verbosity, evict, cas, flush_allowed, .. } = short.config;
         assert_eq!((port, memory_bytes, item_bytes_max, verbosity), (5, 100 << 20, 2 << 20, 2));
         assert!(!evict && !cas && !flush_allowed);
+        let Config { dump_allowed, watch_allowed, shutdown_allowed, unix_mask, prefix_delimiter, detail, .. } =
+            short.config;
+        assert!(!dump_allowed && !watch_allowed && shutdown_allowed && detail);
+        assert_eq!((unix_mask, prefix_delimiter, short.config.idle_timeout_s), (0o770, b'/', 5));
+        let Process { daemon, core_dumps, lock_memory, pid_file, .. } = short.process;
+        assert!(daemon && core_dumps && lock_memory && pid_file == Some("/p".into()));
     }
 
     #[test]
-    fn long_names_may_be_cut_short() {
-        assert_eq!(parsed("--mem 100").unwrap().config.memory_bytes, 100 << 20);
+    fn p18_long_names_may_be_cut_short() {
+        assert_eq!(parsed("--memory-l 100").unwrap().config.memory_bytes, 100 << 20);
     }
 
     #[test]
-    fn port_minus_one_is_any_port() {
+    fn p18_the_last_of_several_counts_but_for_lists() {
+        let config = parsed("-p 1 -p 2 -l a -l b,c;d").unwrap().config;
+        assert_eq!((config.port, config.listen.len()), (2, 4));
+    }
+
+    #[test]
+    fn p18_white_space_in_front_of_an_argument_is_skipped() {
+        let line = ["memkv", "-p", " 5", "-m", "\t100", "-I", " 2m"].map(OsString::from);
+        let config = parse(line, &Surroundings::none()).unwrap().config;
+        assert_eq!((config.port, config.memory_bytes, config.item_bytes_max), (5, 100 << 20, 2 << 20));
+    }
+
+    #[test]
+    fn p18_ports() {
         assert_eq!(parsed("-p -1").unwrap().config.port, 0);
+        assert_eq!(parsed("-p 65535").unwrap().config.port, 65535);
+        assert!(parsed("-p 0 -s /s").is_ok());
     }
 
     #[test]
-    fn what_is_wrong_is_said_in_one_line() {
-        for (line, expected) in [
-            ("-p 65536", "ERROR: Invalid port number 65536."),
-            ("-p x", "ERROR: Invalid port number x."),
-            ("-I 1000", "Item max size cannot be less than 1024 bytes."),
-            ("-I 2000m", "Cannot set item size limit higher than a gigabyte."),
-            ("-I 33m", "Cannot set item size limit higher than 1/2 of memory max."),
-            ("-c 0", "Maximum connections must be greater than 0"),
-            ("-t 0", "Number of threads must be greater than 0"),
-            ("-R -1", "Number of requests per event must be greater than 0"),
-            ("-U 11211", "UDP is not supported; only -U 0 is accepted."),
-            ("-l [::1", "no ] in address '[::1'"),
-            ("--nonsense", "Illegal argument '--nonsense'"),
-            ("-y", "Illegal argument '-y'"),
-            ("-m", "a value is required for '--memory-limit <MB>' but none was supplied"),
-            ("-m 9q", "Invalid memory limit 9q; it is a number of megabytes."),
-            ("surplus", "Illegal argument 'surplus'"),
+    fn p18_what_is_wrong_is_said_in_one_line() {
+        for (line, code, expected) in [
+            ("-p 65536", 64, "ERROR: Invalid port number 65536."),
+            ("-p x", 64, "ERROR: Invalid port number x."),
+            ("-p 0", 64, "There is nothing to listen on with TCP port 0; -1 lets the system choose a port."),
+            ("-I 1000", 64, "Item max size cannot be less than 1024 bytes."),
+            ("-I 2000m", 64, "Cannot set item size limit higher than a gigabyte."),
+            ("-I 33m", 64, "Cannot set item size limit higher than 1/2 of memory max."),
+            ("-c 0", 1, "Maximum connections must be greater than 0"),
+            ("-t 0", 1, "Number of threads must be greater than 0"),
+            ("-R -1", 1, "Number of requests per event must be greater than 0"),
+            ("-f 1", 1, "Factor must be greater than 1"),
+            ("-n 0", 1, "Chunk size must be greater than 0"),
+            ("-D ", 1, "a value is required for '--prefix-delimiter <CHAR>' but none was supplied"),
+            ("--prefix-delimiter=", 1, "No delimiter specified"),
+            ("-U 11211", 64, "UDP is not supported; only -U 0 is accepted."),
+            ("-B x", 64, "Invalid value for binding protocol: x"),
+            ("-B binary", 64, "The binary protocol is not supported; -B is ascii or auto."),
+            ("-S", 64, "This server is not built with SASL support."),
+            ("-Z", 64, "This server is not built with TLS support."),
+            ("-e /f", 64, "This server cannot keep items in a memory file."),
+            ("-l [::1", 71, "no ] in address '[::1'"),
+            ("-l a:x", 71, "Invalid port number: \"x\""),
+            ("-l notls:a", 71, "'notls' option is valid only when SSL is enabled"),
+            ("--nonsense", 1, "Illegal argument '--nonsense'"),
+            ("-y", 1, "Illegal argument '-y'"),
+            ("-m", 1, "a value is required for '--memory-limit <MB>' but none was supplied"),
+            ("-m 9q", 64, "Invalid memory limit 9q; it is a number of megabytes."),
+            ("-a 888", 64, "Invalid access mask '888'; it is octal, 777 at most."),
+            ("-o nonsense", 1, "Illegal suboption \"nonsense\""),
+            ("-o hot_lru_pct=50,warm_lru_pct=50", 64, "hot_lru_pct + warm_lru_pct cannot be more than 80% combined"),
+            ("surplus", 1, "Illegal argument 'surplus'"),
         ] {
-            match parsed(line) {
-                Err(Exit::Usage(text)) => assert_eq!(text, expected, "{line}"),
-                other => panic!("{line}: {other:?}"),
-            }
+            assert_eq!(refusal(parsed(line)), (code, expected.to_owned()), "{line}");
         }
+    }
+
+    #[test]
+    fn p18_options_of_other_designs_are_named_in_one_warning() {
+        let Parsed { warnings, .. } = parsed("-f 1.5 -n 48 -o slab_reassign,idle_timeout=5 -o modern").unwrap();
+        assert_eq!(warnings, ["accepted without effect: -f, -n", "accepted without effect: -o slab_reassign,modern"]);
+        assert!(parsed("-B auto -U 0 -L").unwrap().warnings.is_empty());
     }
 
     #[test]
@@ -301,5 +904,128 @@ mod tests {
         };
         assert_eq!(answer("-V"), format!("memkv {}\n", crate::PROGRAM_VERSION));
         assert!(answer("-h").contains("--memory-limit"));
+        assert!(answer("-i").starts_with("MIT License"));
+    }
+
+    #[test]
+    fn p18_the_help_names_what_is_there_and_nothing_else() {
+        let Err(Exit::Answer(help)) = parsed("-h") else { panic!("no help") };
+        for absent in
+            ["enable-ssl", "sasl", "ext_path", "proxy_config", "drop_privileges", "udp", "UDP", "binary", "slab", "TLS"]
+        {
+            assert!(!help.contains(absent), "{absent}");
+        }
+        // Every sub-option that it names has an effect.
+        let named = help.lines().skip_while(|line| !line.starts_with("Further options")).skip(1);
+        let names: Vec<&str> = named
+            .take_while(|line| !line.is_empty())
+            .filter_map(|line| line.strip_prefix("  ")?.split(' ').next())
+            .collect();
+        let names: Vec<&str> = names.into_iter().filter(|name| !name.is_empty()).collect();
+        assert!(names.len() >= 8, "{names:?}");
+        for name in names {
+            let mut extended = Extended::default();
+            extended.apply(&name.replace("NUM", "5")).unwrap();
+            assert!(extended.without_effect.is_empty(), "{name}");
+        }
+        // Every other option is named.
+        for arg in options(&table()).filter(|arg| !arg.is_hide_set()) {
+            assert!(help.contains(&format!("--{}", arg.get_long().unwrap())), "{}", arg.get_id());
+        }
+    }
+
+    #[test]
+    fn flags_come_before_variables_before_the_file_before_defaults() {
+        let file = "memory-limit = 100\nport = 3\nconn_limit = 7\n";
+        let env = [("MEMKV_PORT", "2"), ("MEMKV_CONN_LIMIT", "8"), ("OTHER", "x")];
+        let config = config("-p 1", &env, file);
+        assert_eq!((config.port, config.connections_max, config.memory_bytes), (1, 8, 100 << 20));
+        assert_eq!(config.backlog, 1024);
+    }
+
+    #[test]
+    fn switches_can_be_turned_off_by_whoever_comes_first() {
+        let file = "disable-cas = true\ndisable-evictions = true\n";
+        assert!(!config("", &[], file).cas);
+        assert!(config("--disable-cas=no", &[], file).cas);
+        assert!(config("", &[("MEMKV_DISABLE_CAS", "false")], file).cas);
+        let config = config("-C", &[("MEMKV_DISABLE_CAS", "no")], file);
+        assert!(!config.cas && !config.evict);
+    }
+
+    #[test]
+    fn lists_replace_lists() {
+        let file = "listen = [\"a\", \"b:5\"]\nextended = [\"idle_timeout=5\", \"no_maxconns_fast\"]\nverbose = 2\n";
+        let from_file = config("", &[], file);
+        assert_eq!((from_file.listen.len(), from_file.idle_timeout_s, from_file.turn_away), (2, 5, false));
+        assert_eq!(from_file.verbosity, 2);
+        let above = config("-l c -v", &[("MEMKV_EXTENDED", "idle_timeout=6")], file);
+        assert_eq!((above.listen.len(), above.idle_timeout_s, above.turn_away), (1, 6, true));
+        assert_eq!(above.verbosity, 1);
+    }
+
+    #[test]
+    fn sub_options_may_be_a_table_of_the_file() {
+        let config = config("", &[], "[extended]\nidle_timeout = 60\nmaxconns_fast = false\ntrack_sizes = true\n");
+        assert_eq!((config.idle_timeout_s, config.turn_away, config.track_sizes), (60, false, true));
+    }
+
+    #[test]
+    fn errors_of_variables_and_files_say_where_they_are() {
+        for (env, file, code, expected) in [
+            (&[("MEMKV_PORT", "x")][..], "", 64, "MEMKV_PORT: ERROR: Invalid port number x."),
+            (&[("MEMKV_DISABLE_CAS", "maybe")], "", 64, "MEMKV_DISABLE_CAS: 'maybe' is neither yes nor no"),
+            (&[("MEMKV_VERBOSE", "loud")], "", 64, "MEMKV_VERBOSE: a number from 0 to 255 is needed, not 'loud'"),
+            (&[("MEMKV_EXTENDED", "x")], "", 1, "MEMKV_EXTENDED: Illegal suboption \"x\""),
+            (&[], "memory = 5", 64, "memkv.toml: unknown key 'memory'"),
+            (&[], "port = 5\nnonsense = 1", 64, "memkv.toml: unknown key 'nonsense'"),
+            (&[], "[server]\nport = 5", 64, "memkv.toml: unknown key 'server'"),
+            (&[], "config = 'x'", 64, "memkv.toml: unknown key 'config'"),
+            (&[], "help = true", 64, "memkv.toml: unknown key 'help'"),
+            (&[], "memory-limit = 5\nmemory_limit = 6", 64, "memkv.toml: 'memory_limit' is there twice"),
+            (&[], "conn-limit = 0", 1, "memkv.toml: conn-limit: Maximum connections must be greater than 0"),
+            (&[], "port = true", 64, "memkv.toml: 'port' cannot be of the type boolean"),
+            (&[], "disable-cas = 'yes'", 64, "memkv.toml: 'disable-cas' cannot be of the type string"),
+            (&[], "port = [1]", 64, "memkv.toml: 'port' cannot be of the type array"),
+            (&[], "[extended]\nnonsense = 1", 1, "memkv.toml: extended: Illegal suboption \"nonsense=1\""),
+            (&[], "\nport =", 64, "memkv.toml: line 2: "),
+        ] {
+            let (found_code, found) = refusal(layered("", env, file));
+            assert_eq!(found_code, code, "{found}");
+            let matches = if expected.ends_with(": ") { found.starts_with(expected) } else { found == expected };
+            assert!(matches && !found.contains('\n'), "{found} instead of {expected}");
+        }
+        let missing = parsed("--config nowhere.toml");
+        let (code, line) = refusal(missing);
+        assert_eq!(code, 64);
+        assert!(line.starts_with("nowhere.toml: cannot read the configuration: "), "{line}");
+    }
+
+    #[test]
+    fn unknown_variables_are_named_and_ignored() {
+        let Parsed { warnings, .. } = layered("", &[("MEMKV_SERVICE_HOST", "x"), ("MEMKV_", "")], "").unwrap();
+        assert_eq!(warnings, ["no options, ignored: MEMKV_, MEMKV_SERVICE_HOST"]);
+    }
+
+    #[test]
+    fn the_file_may_be_named_by_a_variable() {
+        let read = |path: &Path| match path.to_str() {
+            Some("/etc/memkv.toml") => Ok("port = 77".to_owned()),
+            _ => Err(std::io::ErrorKind::NotFound.into()),
+        };
+        let env = vec![("MEMKV_CONFIG".into(), "/etc/memkv.toml".into())];
+        assert_eq!(parse(words(""), &Surroundings { env, read: &read }).unwrap().config.port, 77);
+    }
+
+    #[test]
+    fn what_is_printed_is_read_as_the_same() {
+        let line = "-p 5 -l ::1,a:7 -m 100 -I 2m -t 3 -MF -vv -u root -s /s -a 070 -Y /y -D 1 -B ascii -o idle_timeout=5,modern -k";
+        let original = parsed(&format!("{line} --print-config")).unwrap();
+        let text = original.print.clone().unwrap();
+        let again = layered("", &[], &text).unwrap();
+        assert_eq!(format!("{:?}", again.config), format!("{:?}", original.config), "{text}");
+        assert_eq!(again.process, original.process);
+        let defaults = layered("", &[], &parsed("--print-config").unwrap().print.unwrap()).unwrap();
+        assert_eq!(format!("{:?}", defaults.config), format!("{:?}", Config::default()));
     }
 }

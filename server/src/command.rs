@@ -522,7 +522,9 @@ fn run_one(
         Request::Stats(topic) => stats::answer(topic, service, batch, &mut output.bytes),
         Request::Admin { admin, noreply } => answer(admin::run(admin, service), noreply, output),
         Request::Retrieve { .. } | Request::Store(_) => unreachable!("these are steps of their own"),
-        Request::Quit | Request::Walk(_) | Request::Watch(_) => unreachable!("these end a plan"),
+        Request::Quit | Request::Walk(_) | Request::Watch(_) | Request::Shutdown { .. } | Request::DebugTime(_) => {
+            unreachable!("these end a plan")
+        }
     }
 }
 

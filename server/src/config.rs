@@ -1,6 +1,7 @@
 //! The settings of a server.
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 
 use crate::tunables::Tunables;
 
@@ -11,18 +12,28 @@ pub struct Config {
     pub listen: Vec<Endpoint>,
     /// TCP port (`-p`); 0 lets the system choose.
     pub port: u16,
+    /// Path of a Unix socket (`-s`); there is no network then.
+    pub unix_socket: Option<PathBuf>,
+    /// Permissions of the Unix socket (`-a`).
+    pub unix_mask: u32,
     /// Memory for items and index, in bytes (`-m`).
     pub memory_bytes: usize,
     /// Largest item in bytes, counted as protocol 8 does (`-I`).
     pub item_bytes_max: usize,
     /// Open connections (`-c`).
     pub connections_max: usize,
+    /// Whether a client too many is turned away at once (`-o maxconns_fast`); else it waits until another one leaves.
+    pub turn_away: bool,
+    /// Seconds after which an idle TCP connection is closed (`-o idle_timeout`); 0 is never.
+    pub idle_timeout_s: u32,
     /// Worker threads (`-t`); `None` for as many as there are cores.
     pub workers: Option<NonZeroUsize>,
     /// Commands of one connection after which the others get their turn (`-R`).
     pub commands_per_turn: usize,
     /// Connections that may wait to be accepted (`-b`).
     pub backlog: i32,
+    /// What clients may speak (`-B`).
+    pub protocol: Protocol,
     /// Whether items make room for others (off with `-M`).
     pub evict: bool,
     /// Whether items have CAS ids (off with `-C`).
@@ -33,6 +44,12 @@ pub struct Config {
     pub dump_allowed: bool,
     /// Whether clients may `watch` (off with `-W`).
     pub watch_allowed: bool,
+    /// Whether `shutdown` is allowed (`-A`).
+    pub shutdown_allowed: bool,
+    /// Whether `debugtime` is there (`--debug-commands`).
+    pub debug_commands: bool,
+    /// Names and passwords of those who may use the server (`-Y`); everybody may if there is none.
+    pub auth_file: Option<PathBuf>,
     /// Where the prefix of a key ends, for `stats detail` (`-D`).
     pub prefix_delimiter: u8,
     /// Whether `stats detail` counts from the start (on with `-D`).
@@ -61,6 +78,15 @@ pub enum ReactorKind {
     Polling,
 }
 
+/// What clients may speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// Whatever the first byte of a connection says, which can only be [`Ascii`](Self::Ascii) today.
+    Auto,
+    /// The text protocol.
+    Ascii,
+}
+
 /// Where to listen: a host, and a port if it is not the common one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
@@ -75,17 +101,25 @@ impl Default for Config {
         Config {
             listen: vec![Endpoint { host: Some("127.0.0.1".to_owned()), port: None }],
             port: 11211,
+            unix_socket: None,
+            unix_mask: 0o700,
             memory_bytes: 64 << 20,
             item_bytes_max: 1 << 20,
             connections_max: 1024,
+            turn_away: true,
+            idle_timeout_s: 0,
             workers: None,
             commands_per_turn: 20,
             backlog: 1024,
+            protocol: Protocol::Auto,
             evict: true,
             cas: true,
             flush_allowed: true,
             dump_allowed: true,
             watch_allowed: true,
+            shutdown_allowed: false,
+            debug_commands: false,
+            auth_file: None,
             prefix_delimiter: b':',
             detail: false,
             track_sizes: false,
@@ -119,10 +153,13 @@ impl Config {
 impl Endpoint {
     /// One entry of `-l`: `host`, `host:port`, `[ipv6]`, `[ipv6]:port`, a bare IPv6 address, or `*` in place of the host.
     ///
+    /// In front of it may stand `proto[ascii]:` or `proto[negotiating]:`, and a tag (`tag[name]:` or `tag_name_:`), by which
+    /// memcached's proxy knows its listeners; here it means nothing.
+    ///
     /// # Errors
     /// What is wrong with it, in a few words.
     pub fn parse(text: &str) -> Result<Endpoint, String> {
-        let text = text.trim();
+        let text = Endpoint::without_prefixes(text.trim())?;
         let (host, port) = match text.strip_prefix('[') {
             Some(rest) => {
                 let (host, after) = rest.split_once(']').ok_or_else(|| format!("no ] in address '{text}'"))?;
@@ -142,10 +179,33 @@ impl Endpoint {
             return Err(format!("no host in address '{text}'"));
         }
         let port = match port {
-            Some(port) => Some(port.parse().map_err(|_| format!("invalid port in address '{text}'"))?),
+            Some(port) => Some(port.parse().map_err(|_| format!("Invalid port number: \"{port}\""))?),
             None => None,
         };
         Ok(Endpoint { host: (host != "*").then(|| host.to_owned()), port })
+    }
+
+    /// The part of an entry that is an address.
+    fn without_prefixes(text: &str) -> Result<&str, String> {
+        for option in ["notls", "btls", "mtls"] {
+            if text.strip_prefix(option).is_some_and(|rest| rest.starts_with(':')) {
+                return Err(format!("'{option}' option is valid only when SSL is enabled"));
+            }
+        }
+        let mut rest = text;
+        if let Some(after) = rest.strip_prefix("proto[") {
+            let (name, after) = after.split_once("]:").ok_or_else(|| format!("no ]: behind proto in '{text}'"))?;
+            match name {
+                "ascii" | "negotiating" => rest = after,
+                _ => return Err(format!("this server does not speak '{name}', which '{text}' asks for")),
+            }
+        }
+        if let Some(after) = rest.strip_prefix("tag[") {
+            (_, rest) = after.split_once("]:").ok_or_else(|| format!("no ]: behind the tag in '{text}'"))?;
+        } else if let Some(after) = rest.strip_prefix("tag_") {
+            (_, rest) = after.split_once("_:").ok_or_else(|| format!("no _: behind the tag in '{text}'"))?;
+        }
+        Ok(rest)
     }
 
     fn interface(&self) -> Option<String> {
@@ -172,7 +232,22 @@ mod tests {
         assert_eq!(Endpoint::parse("::1"), endpoint(Some("::1"), None));
         assert_eq!(Endpoint::parse("*"), endpoint(None, None));
         assert_eq!(Endpoint::parse("*:5"), endpoint(None, Some(5)));
-        for bad in ["", ":5", "[::1", "[::1]5", "a:b", "a:70000"] {
+        assert_eq!(Endpoint::parse("proto[ascii]:tag[a]:[::1]:5"), endpoint(Some("::1"), Some(5)));
+        assert_eq!(Endpoint::parse("tag_b_:localhost"), endpoint(Some("localhost"), None));
+        let bad = [
+            "",
+            ":5",
+            "[::1",
+            "[::1]5",
+            "a:b",
+            "a:70000",
+            "notls:::1",
+            "mtls:a:5",
+            "proto[binary]:a",
+            "tag[a:b",
+            "tag_a:b",
+        ];
+        for bad in bad {
             assert!(Endpoint::parse(bad).is_err(), "{bad}");
         }
     }

@@ -14,6 +14,7 @@ use std::time::Instant;
 
 use memkv_engine::store::{Handle, LargeValue};
 
+use crate::idle::IdleNote;
 use crate::latency::Class;
 use crate::limits::{READ_BYTES_PRESSED, RESPONSE_SLICE_BYTES, RESPONSE_SLICE_SLOW_BYTES, SLICES_PER_TURN};
 use crate::output::Output;
@@ -43,6 +44,8 @@ pub struct Connection {
     /// Why it ends, once it does.
     ended: Ended,
     worker: Rc<Worker>,
+    /// Where it says that it is not idle, if anybody wants to know.
+    idle: Option<IdleNote>,
     _seat: Seat,
 }
 
@@ -84,12 +87,15 @@ impl Connection {
     /// A connection over `source`, about to begin.
     pub fn new(source: Source, worker: Rc<Worker>, seat: Seat) -> Connection {
         let service = &worker.service;
-        let now_s = (service.store.clock().now().mono_ms / 1000) as u32;
-        let presence = worker.insight().roster.enter(Presence::of(source.socket(), now_s));
+        let now_ms = service.now_ms();
+        let presence = worker.insight().roster.enter(Presence::of(source.socket(), (now_ms / 1000) as u32));
         service.tell_connected(presence.peer.inet(), presence.fd);
+        // Clients of a Unix socket may be idle for as long as they like.
+        let watch = worker.idle.as_ref().filter(|_| presence.peer.inet().is_some());
+        let idle = watch.map(|watch| watch.enter(source.canceller(), now_ms));
         Connection {
             source,
-            session: Session::default(),
+            session: Session::new(&worker.service),
             unfinished: Vec::new(),
             unsent: None,
             status: Status::Hungry,
@@ -98,6 +104,7 @@ impl Connection {
             presence,
             ended: Ended::Normal,
             worker,
+            idle,
             _seat: seat,
         }
     }
@@ -112,6 +119,10 @@ impl Connection {
         }
         // When the server stops, whatever has arrived is answered, announced by an event or not.
         let may_receive = self.source.may_receive() || self.source.is_draining();
+        if self.status == Status::Hungry && self.source.take_cancelled() && !may_receive {
+            self.worker.service.idle_kicks.add(1);
+            return self.close(Ended::IdleTimeout);
+        }
         if self.status == Status::Hungry && !may_receive {
             return Next::Receive;
         }
@@ -126,6 +137,10 @@ impl Connection {
             worker.insight().latency.record(Class::Turn, started.elapsed(), worker.service.latency_epoch());
         }
         self.presence.is_doing(if self.unsent.is_some() { Doing::Writing } else { self.session.doing() });
+        if let Some(idle) = &self.idle {
+            let waiting = matches!(next, Next::Receive) && self.session.is_between_commands();
+            idle.turn_ended(worker.service.now_ms(), waiting);
+        }
         self.account().unwrap_or(next)
     }
 

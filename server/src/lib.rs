@@ -22,6 +22,8 @@
 //! - [`session`] is a connection without its socket: bytes in, bytes out. [`loopback`] drives one from memory.
 //! - [`protocol`] makes requests out of bytes, and bytes out of answers.
 //! - [`command`] runs requests against the store, under one batch; [`meta`] does so for the meta commands.
+//! - [`auth`] says who may use the server, [`process`] and [`daemon`] are about the process that it runs in.
+//! - [`args`] and [`extended`] make a [`Config`] of what the command line, the environment and a file say.
 //! - [`service`] is what all of them share, [`stats`] shows it, [`limits`] bounds it.
 
 #![deny(unsafe_code)]
@@ -29,21 +31,26 @@
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use memkv_engine::clock::Clock;
+use memkv_engine::clock::{AdjustableClock, Clock};
 use memkv_engine::store::Store;
 
 pub mod admin;
 pub mod args;
+pub mod auth;
 mod cleaner;
 pub mod command;
 pub mod config;
 pub mod connection;
 pub mod crawler;
+pub mod daemon;
+pub mod extended;
 pub mod fds;
 pub mod hotkeys;
+pub mod idle;
 pub mod latency;
 pub mod limits;
 pub mod listener;
@@ -51,6 +58,7 @@ pub mod loopback;
 pub mod meta;
 pub mod output;
 pub mod prefixes;
+pub mod process;
 pub mod protocol;
 pub mod reactor;
 pub mod roster;
@@ -63,10 +71,11 @@ pub mod walk;
 pub mod watch;
 pub mod worker;
 
-pub use config::{Config, Endpoint, ReactorKind};
+pub use config::{Config, Endpoint, Protocol, ReactorKind};
 
+use auth::Auth;
 use cleaner::CleanerThread;
-use listener::Dealer;
+use listener::{Dealer, Listener};
 use service::Service;
 use worker::WorkerThread;
 
@@ -100,6 +109,15 @@ pub enum StartError {
         /// What the system says.
         error: io::Error,
     },
+    /// A Unix socket cannot be listened on.
+    ListenUnix {
+        /// Its path.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// The names and passwords cannot be read.
+    Auth(auth::AuthFileError),
     /// The store cannot be made with these settings.
     Store(memkv_engine::store::ConfigError),
     /// The system refuses a thread or a descriptor.
@@ -111,6 +129,10 @@ impl std::fmt::Display for StartError {
         match self {
             StartError::Resolve { host, error } => write!(f, "cannot resolve '{host}': {error}"),
             StartError::Listen { address, error } => write!(f, "cannot listen on {address}: {error}"),
+            StartError::ListenUnix { path, error } => {
+                write!(f, "failed to listen on UNIX socket: {}: {error}", path.display())
+            }
+            StartError::Auth(error) => write!(f, "{error}"),
             StartError::Store(error) => write!(f, "{error}"),
             StartError::System(error) => write!(f, "cannot start: {error}"),
         }
@@ -120,9 +142,11 @@ impl std::fmt::Display for StartError {
 impl std::error::Error for StartError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            StartError::Resolve { error, .. } | StartError::Listen { error, .. } | StartError::System(error) => {
-                Some(error)
-            }
+            StartError::Resolve { error, .. }
+            | StartError::Listen { error, .. }
+            | StartError::ListenUnix { error, .. }
+            | StartError::System(error) => Some(error),
+            StartError::Auth(error) => Some(error),
             StartError::Store(error) => Some(error),
         }
     }
@@ -138,24 +162,34 @@ impl Server {
     /// # Errors
     /// If an address cannot be listened on, the settings make no store, or the system refuses threads or descriptors.
     pub fn start(config: Config) -> Result<Running, StartError> {
-        Server::start_with_clock(config, Clock::system())
+        if config.debug_commands {
+            let (clock, hands) = Clock::adjustable();
+            return Server::launch(config, clock, Some(hands));
+        }
+        Server::launch(config, Clock::system(), None)
     }
 
-    /// Starts a server whose items expire by `clock`.
+    /// Starts a server whose items expire by `clock`, which no client can move.
     ///
     /// # Errors
     /// As [`start`](Self::start).
     pub fn start_with_clock(config: Config, clock: Clock) -> Result<Running, StartError> {
+        Server::launch(config, clock, None)
+    }
+
+    fn launch(config: Config, clock: Clock, hands: Option<AdjustableClock>) -> Result<Running, StartError> {
+        let auth = config.auth_file.as_deref().map(Auth::new).transpose().map_err(StartError::Auth)?;
         let listeners = listener::bind(&config)?;
-        let addrs = listeners
+        let addrs: Vec<SocketAddr> = listeners
             .iter()
-            .map(|listener| listener.local_addr())
+            .filter_map(|listener| listener.addr().transpose())
             .collect::<Result<_, _>>()
             .map_err(StartError::System)?;
         let store = Store::new(config.store(), clock).map_err(StartError::Store)?;
         let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let workers = config.workers.unwrap_or_else(cores).get().min(limits::WORKERS_MAX);
-        let service = Arc::new(Service::new(store, config, workers));
+        let service = Service::new(store, config, workers).with_auth(auth).with_hands(hands);
+        let service = Arc::new(service);
         let cleaner = CleanerThread::start(&service.store).map_err(StartError::System)?;
         for listener in &listeners {
             service.listening.enter(roster::Presence::listening(listener, 0));
@@ -164,6 +198,7 @@ impl Server {
             .map(|index| WorkerThread::start(index, Arc::clone(&service)))
             .collect::<Result<_, _>>()
             .map_err(StartError::System)?;
+        service.set_notifiers(workers.iter().map(WorkerThread::notifier).collect());
         let dealer = Arc::new(Dealer::new(workers));
         let (stop, stopped) = smol::channel::bounded::<()>(1);
         let control = std::thread::Builder::new()
@@ -179,7 +214,7 @@ impl Server {
 
 /// The control thread: accepts until told to stop.
 fn control(
-    listeners: Vec<std::net::TcpListener>,
+    listeners: Vec<Listener>,
     dealer: &Arc<Dealer>,
     service: &Arc<Service>,
     stopped: &smol::channel::Receiver<()>,
@@ -187,12 +222,7 @@ fn control(
     let executor = smol::LocalExecutor::new();
     executor.spawn(crawler::automatic(Arc::clone(service))).detach();
     for listener in listeners {
-        match async_net::TcpListener::try_from(listener) {
-            Ok(listener) => {
-                executor.spawn(listener::accept(listener, Arc::clone(dealer), Arc::clone(service))).detach();
-            }
-            Err(error) => tracing::error!(%error, "cannot watch a listening socket"),
-        }
+        executor.spawn(listener::accept(listener, Arc::clone(dealer), Arc::clone(service))).detach();
     }
     // A closed channel means the same as a message.
     let _ = smol::block_on(executor.run(stopped.recv()));
@@ -210,13 +240,37 @@ pub struct Running {
 
 impl Running {
     /// The first address it listens on.
+    ///
+    /// # Panics
+    /// If it listens on a Unix socket and not on the network.
     pub fn addr(&self) -> SocketAddr {
         self.addrs[0]
     }
 
-    /// All addresses it listens on.
+    /// All addresses on the network that it listens on.
     pub fn addrs(&self) -> &[SocketAddr] {
         &self.addrs
+    }
+
+    /// All places where it listens, for people.
+    pub fn places(&self) -> Vec<String> {
+        let path = self.service.config.unix_socket.iter().map(|path| path.display().to_string());
+        path.chain(self.addrs.iter().map(ToString::to_string)).collect()
+    }
+
+    /// Waits until a client asks that the server be stopped (`shutdown`, where [`Config::shutdown_allowed`]).
+    pub async fn stop_requested(&self) -> shutdown::Stop {
+        self.service.stop_requested().await
+    }
+
+    /// Reads again what can be read again: the file of names and passwords. What is wrong with it is logged, and nothing changes.
+    pub fn reload(&self) {
+        if let Some(auth) = &self.service.auth {
+            match auth.reload() {
+                Ok(()) => tracing::info!("the auth file was read again"),
+                Err(error) => tracing::warn!(%error, "the auth file is not used; who could log in before still can"),
+            }
+        }
     }
 
     /// Settings, counters and store.

@@ -26,6 +26,19 @@ pub const META_TOKENS_MAX: usize = 20;
 /// Longest opaque token of a meta command, its letter included (protocol 4.1.7).
 pub const OPAQUE_BYTES_MAX: usize = 32;
 
+/// Names and passwords in the file of `-Y` (protocol 14).
+pub const AUTH_ENTRIES_MAX: usize = 8;
+
+/// Longest line of that file, without its newline.
+pub const AUTH_LINE_BYTES_MAX: usize = 255;
+
+/// Longest data block that is taken for a name and a password.
+pub const AUTH_TOKEN_BYTES_MAX: u32 = 16_384;
+
+/// How often a worker looks for connections that have been idle for too long, by the system's clock. Moving the server's clock by
+/// `debugtime` makes it look at once.
+pub const IDLE_SWEEP_PERIOD: Duration = Duration::from_secs(1);
+
 /// Largest data block whose length is accepted, to be stored or to be swallowed (protocol 6.6).
 pub const VALUE_BYTES_MAX: u32 = 2_147_483_645;
 

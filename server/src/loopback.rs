@@ -43,7 +43,12 @@ impl Loopback {
     /// If the store cannot be made with these settings.
     pub fn new(config: Config, clock: Clock) -> Result<Loopback, memkv_engine::store::ConfigError> {
         let store = memkv_engine::store::Store::new(config.store(), clock)?;
-        Ok(Loopback::with_service(Arc::new(Service::new(store, config, 1))))
+        Ok(Loopback::of(Service::new(store, config, 1)))
+    }
+
+    /// A client of a server that has no sockets.
+    pub fn of(service: Service) -> Loopback {
+        Loopback::with_service(Arc::new(service))
     }
 
     /// Another client of the same server.
@@ -54,8 +59,8 @@ impl Loopback {
     fn with_service(service: Arc<Service>) -> Loopback {
         Loopback {
             handle: service.store.handle(),
+            session: Session::new(&service),
             service,
-            session: Session::default(),
             plan: Plan::default(),
             output: Output::new(),
             unfinished: Vec::new(),

@@ -1,62 +1,141 @@
-//! `memkv`: flags, logging, signals; the server itself is the library.
+//! `memkv`: options, logging, signals, and the order in which the process becomes a server. The server itself is the library.
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
-use memkv_server::args::{self, Exit, Parsed};
-use memkv_server::shutdown::StopSignals;
-use memkv_server::{Running, Server, StartError, fds};
+use memkv_server::args::{self, EXIT_FAILURE, EXIT_USAGE, Exit, Parsed, Surroundings};
+use memkv_server::auth::Users;
+use memkv_server::daemon::{self, Ready, Side};
+use memkv_server::process::{self, EXIT_SYSTEM, Process, Refused};
+use memkv_server::shutdown::{ControlSignals, Request, Stop};
+use memkv_server::{Config, Running, Server, StartError, fds};
+use smol::future::FutureExt as _;
 use tracing_subscriber::filter::LevelFilter;
 
-/// The command line is wrong (sysexits' EX_USAGE, as memcached).
-const EXIT_USAGE: u8 = 64;
-/// The system refuses something that is needed, a port mostly (EX_OSERR, as memcached).
-const EXIT_SYSTEM: u8 = 71;
-
 fn main() -> ExitCode {
-    let Parsed { config, user } = match args::parse(std::env::args_os()) {
-        Ok(parsed) => parsed,
-        Err(Exit::Answer(text)) => {
-            print!("{text}");
-            return ExitCode::SUCCESS;
-        }
-        Err(Exit::Usage(line)) => return fail(EXIT_USAGE, &line),
+    let Parsed { config, process, warnings, check, print } =
+        match args::parse(std::env::args_os(), &Surroundings::of_process()) {
+            Ok(parsed) => parsed,
+            Err(Exit::Answer(text)) => {
+                print!("{text}");
+                return ExitCode::SUCCESS;
+            }
+            Err(Exit::Usage(code, line)) => return fail(&Refused { code, line }),
+        };
+    if let Some(text) = print {
+        print!("{text}");
+        return ExitCode::SUCCESS;
+    }
+    if check {
+        return self::check(&config, &process, &warnings).map_or_else(|refused| fail(&refused), |()| ExitCode::SUCCESS);
+    }
+    // Before there is any thread.
+    let ready = match process.daemon.then(daemon::split) {
+        None => None,
+        Some(Ok(Side::Background(ready))) => Some(ready),
+        Some(Ok(Side::Foreground(code))) => return code,
+        Some(Err(error)) => return fail(&system(format!("cannot run in the background: {error}"))),
     };
     log_to_stderr(config.verbosity);
-    warn_about_user(user.as_deref());
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    serve(config, &process, ready).map_or_else(|refused| fail(&refused), |()| ExitCode::SUCCESS)
+}
+
+/// Says what is wrong with the configuration, as far as that can be seen without starting.
+fn check(config: &Config, process: &Process, warnings: &[String]) -> Result<(), Refused> {
+    process.check()?;
+    if let Some(path) = &config.auth_file {
+        Users::load(path).map_err(|error| Refused { code: EXIT_FAILURE, line: error.to_string() })?;
+    }
+    for warning in warnings {
+        eprintln!("memkv: {warning}");
+    }
+    println!("memkv: the configuration is valid");
+    Ok(())
+}
+
+/// Runs the server until it is asked to stop.
+fn serve(config: Config, process: &Process, ready: Option<Ready>) -> Result<(), Refused> {
+    if process.user.is_none() && process::is_root() {
+        tracing::warn!("running as root; name the user with -u root if that is intended");
+    }
     if let Err(most) = fds::allow_connections(config.connections_max) {
         tracing::warn!(most, "the limit of open files does not allow as many connections as -c asks for");
     }
+    process.prepare()?;
     // Before the server is ready, so that no signal is missed.
-    let signals = match StopSignals::watch() {
-        Ok(signals) => signals,
-        Err(error) => return fail(EXIT_SYSTEM, &format!("cannot watch signals: {error}")),
-    };
-    let memory_bytes = config.memory_bytes;
-    let running = match Server::start(config) {
-        Ok(running) => running,
-        Err(error @ StartError::Store(_)) => return fail(EXIT_USAGE, &error.to_string()),
-        Err(error) => return fail(EXIT_SYSTEM, &error.to_string()),
-    };
+    let mut signals = ControlSignals::watch().map_err(|error| system(format!("cannot watch signals: {error}")))?;
+    let (memory_bytes, verbosity) = (config.memory_bytes, config.verbosity);
+    let running = Server::start(config).map_err(|error| {
+        let code = match error {
+            StartError::Store(_) => EXIT_USAGE,
+            StartError::Auth(_) => EXIT_FAILURE,
+            _ => EXIT_SYSTEM,
+        };
+        Refused { code, line: error.to_string() }
+    })?;
+    if process.lock_memory
+        && let Err(error) = process::lock_memory()
+    {
+        tracing::warn!(%error, "-k: memory cannot be locked");
+    }
+    if let Some(path) = std::env::var_os("MEMCACHED_PORT_FILENAME")
+        && let Err(error) = daemon::write_ports(path.as_ref(), running.addrs())
+    {
+        tracing::warn!(%error, path = %path.display(), "cannot write the file of ports");
+    }
+    if let Some(path) = &process.pid_file
+        && let Err(error) = daemon::write_pid(path)
+    {
+        tracing::warn!(%error, path = %path.display(), "cannot write the pid file");
+    }
     announce(&running, memory_bytes);
-    let signal = smol::block_on(signals.first());
-    tracing::info!(signal, "stopping");
+    if let Some(ready) = ready {
+        let detached = ready.detach(verbosity > 0);
+        detached.map_err(|error| system(format!("cannot run in the background: {error}")))?;
+    }
+    match smol::block_on(until_stopped(&mut signals, &running)) {
+        Stop::Graceful => eprintln!("Gracefully stopping"),
+        Stop::Normal => tracing::info!("Exiting normally"),
+    }
     running.shutdown();
-    ExitCode::SUCCESS
+    if process.daemon
+        && let Some(path) = &process.pid_file
+        && let Err(error) = std::fs::remove_file(path)
+    {
+        tracing::warn!(%error, path = %path.display(), "cannot remove the pid file");
+    }
+    Ok(())
 }
 
-fn fail(code: u8, line: &str) -> ExitCode {
-    eprintln!("memkv: {line}");
-    ExitCode::from(code)
+/// Obeys signals and clients until one of them says that the server is to stop.
+async fn until_stopped(signals: &mut ControlSignals, running: &Running) -> Stop {
+    loop {
+        let asked_by_client = async { Request::Stop(running.stop_requested().await) };
+        match signals.next().or(asked_by_client).await {
+            Request::Stop(stop) => return stop,
+            Request::Reload => running.reload(),
+        }
+    }
+}
+
+fn system(line: String) -> Refused {
+    Refused { code: EXIT_SYSTEM, line }
+}
+
+fn fail(refused: &Refused) -> ExitCode {
+    eprintln!("memkv: {}", refused.line);
+    ExitCode::from(refused.code)
 }
 
 fn announce(running: &Running, memory_bytes: usize) {
-    let addrs: Vec<String> = running.addrs().iter().map(ToString::to_string).collect();
     let workers = running.service().workers().len();
     eprintln!(
         "memkv {} ready on {} ({workers} worker{}, {} MB)",
         env!("CARGO_PKG_VERSION"),
-        addrs.join(", "),
+        running.places().join(", "),
         if workers == 1 { "" } else { "s" },
         memory_bytes >> 20,
     );
@@ -71,14 +150,4 @@ fn log_to_stderr(verbosity: u8) {
     };
     let ansi = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(ansi).with_max_level(level).init();
-}
-
-fn warn_about_user(user: Option<&str>) {
-    match user {
-        None if rustix::process::geteuid().is_root() => {
-            tracing::warn!("running as root; name the user with -u root if that is intended");
-        }
-        None | Some("root") => {}
-        Some(user) => tracing::warn!(user, "-u is accepted, but the user is not changed"),
-    }
 }

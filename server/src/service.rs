@@ -1,17 +1,22 @@
 //! What all connections share: the store, the settings, and the counters that are the server's own.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
 
 use crossbeam_utils::CachePadded;
-use memkv_engine::clock::Now;
+use event_listener::{Event, IntoNotification as _};
+use memkv_engine::clock::{AdjustableClock, Now};
 use memkv_engine::store::Store;
 
+use crate::auth::Auth;
 use crate::config::Config;
 use crate::crawler::Crawler;
 use crate::hotkeys::Shared as HotKeys;
 use crate::latency::Histograms;
 use crate::prefixes::Prefixes;
+use crate::protocol::{Stop, TimeStep};
+use crate::reactor::Notifier;
 use crate::roster::Roster;
 use crate::tunables::Tunables;
 use crate::watch::Hub;
@@ -40,6 +45,15 @@ pub struct Service {
     tunables: Mutex<Tunables>,
     verbosity: AtomicU32,
     flushes_refused: Counter,
+    /// Who may use the server; everybody if there is nothing here.
+    pub auth: Option<Auth>,
+    /// Connections that were closed because they had been idle for too long.
+    pub idle_kicks: Counter,
+    /// Moves the store's clock, where debugtime may.
+    clock: Option<AdjustableClock>,
+    /// Ends the waits of the workers; set when they have started.
+    notifiers: OnceLock<Vec<Notifier>>,
+    stop_requests: (smol::channel::Sender<Stop>, smol::channel::Receiver<Stop>),
 }
 
 /// What one worker shows of its work beside its counters.
@@ -116,9 +130,32 @@ pub struct Connections {
     pub listen_disabled_us: Counter,
     /// Listeners that are pausing at the moment.
     pub listeners_paused: AtomicUsize,
+    /// Tells a listener that waits with a client in its hand that one of the `-c` seats is free.
+    seat_freed: Event,
+}
+
+/// A time in which a listener accepts nobody; it ends with this value.
+pub struct Pause<'c> {
+    connections: &'c Connections,
+    started: Instant,
+}
+
+impl Drop for Pause<'_> {
+    fn drop(&mut self) {
+        self.connections.listen_disabled_us.add(self.started.elapsed().as_micros() as u64);
+        self.connections.listeners_paused.fetch_sub(1, Relaxed);
+    }
 }
 
 impl Connections {
+    /// Begins a pause of a listener.
+    pub fn pause(&self) -> Pause<'_> {
+        self.listen_disabled.add(1);
+        // Relaxed: shown by `stats` only.
+        self.listeners_paused.fetch_add(1, Relaxed);
+        Pause { connections: self, started: Instant::now() }
+    }
+
     /// Open connections.
     pub fn current(&self) -> usize {
         self.current.load(Relaxed)
@@ -131,8 +168,9 @@ pub struct Seat(Arc<Service>);
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        // Relaxed: a limit on a number, which guards no memory.
+        // Relaxed: a limit on a number, which guards no memory; the event orders itself.
         self.0.connections.current.fetch_sub(1, Relaxed);
+        self.0.connections.seat_freed.notify(1.additional());
     }
 }
 
@@ -156,18 +194,85 @@ impl Service {
             started,
             verbosity: AtomicU32::new(u32::from(config.verbosity)),
             flushes_refused: Counter::default(),
+            auth: None,
+            idle_kicks: Counter::default(),
+            clock: None,
+            notifiers: OnceLock::new(),
+            stop_requests: smol::channel::bounded(1),
             config,
+        }
+    }
+
+    /// The same, open to these users only.
+    pub fn with_auth(mut self, auth: Option<Auth>) -> Service {
+        self.auth = auth;
+        self
+    }
+
+    /// The same, with the hands of the store's clock, so that debugtime can move it.
+    pub fn with_hands(mut self, clock: Option<AdjustableClock>) -> Service {
+        self.clock = clock;
+        self
+    }
+
+    /// Learns how the workers are woken, once they run.
+    pub fn set_notifiers(&self, notifiers: Vec<Notifier>) {
+        let set = self.notifiers.set(notifiers);
+        debug_assert!(set.is_ok(), "a server starts its workers once");
+    }
+
+    /// Changes the server's time and lets everybody look at the clock again; says whether that is possible.
+    pub fn change_time(&self, step: TimeStep) -> bool {
+        let Some(clock) = &self.clock else { return false };
+        match step {
+            TimeStep::Forward(seconds) => clock.advance_ms(u64::from(seconds) * 1000),
+            TimeStep::Pause => clock.pause(),
+            TimeStep::Resume => clock.resume(),
+        }
+        self.notifiers.get().into_iter().flatten().for_each(|notifier| notifier.notify());
+        true
+    }
+
+    /// The server's monotonic time in milliseconds.
+    pub fn now_ms(&self) -> u64 {
+        self.store.clock().now().mono_ms
+    }
+
+    /// Asks whoever runs the server to stop it.
+    pub fn request_stop(&self, stop: Stop) {
+        // A full channel means that somebody has asked already.
+        let _ = self.stop_requests.0.try_send(stop);
+    }
+
+    /// Waits until somebody asks that the server be stopped.
+    pub async fn stop_requested(&self) -> Stop {
+        match self.stop_requests.1.recv().await {
+            Ok(stop) => stop,
+            Err(_) => unreachable!("the service holds both ends of the channel"),
         }
     }
 
     /// Takes one of the `-c` seats, if there is one left.
     pub fn seat(self: &Arc<Self>) -> Option<Seat> {
-        // Relaxed: see `Seat`. Adding first and looking afterwards lets several listeners race without passing the limit.
-        if self.connections.current.fetch_add(1, Relaxed) < self.config.connections_max {
-            Some(Seat(Arc::clone(self)))
-        } else {
-            self.connections.current.fetch_sub(1, Relaxed);
-            None
+        let more = |current: usize| (current < self.config.connections_max).then_some(current + 1);
+        // Relaxed: see `Seat`. In one step, so that a listener that finds no seat does not hide a free one from another.
+        self.connections.current.fetch_update(Relaxed, Relaxed, more).ok().map(|_| Seat(Arc::clone(self)))
+    }
+
+    /// Takes one of the `-c` seats, as soon as there is one. What time is spent with waiting counts as time in which nobody is
+    /// accepted.
+    pub async fn seat_when_free(self: &Arc<Self>) -> Seat {
+        if let Some(seat) = self.seat() {
+            return seat;
+        }
+        let _pause = self.connections.pause();
+        loop {
+            // Listened for before looking, so that no seat is given back unnoticed in between.
+            let freed = self.connections.seat_freed.listen();
+            if let Some(seat) = self.seat() {
+                return seat;
+            }
+            freed.await;
         }
     }
 
@@ -244,7 +349,9 @@ impl Service {
             counter.reset();
         }
         let Connections { total, rejected, listen_disabled, listen_disabled_us, .. } = &self.connections;
-        for counter in [total, rejected, listen_disabled, listen_disabled_us, &self.flushes_refused] {
+        let own = [&self.flushes_refused, &self.idle_kicks];
+        let auth = self.auth.iter().flat_map(|auth| [&auth.commands, &auth.errors]);
+        for counter in [total, rejected, listen_disabled, listen_disabled_us].into_iter().chain(own).chain(auth) {
             counter.reset();
         }
     }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use memchr::memchr;
 use memkv_engine::store::{Handle, LargeBuf, Mode, NewValue, StoreError};
 
+use crate::auth::{self, Token};
 use crate::command::{self, Plan, Ran, Scene, Step};
 use crate::limits::{BATCH_COMMANDS_MAX, READ_BUFFER_BYTES, VALUE_GROWTH_BYTES};
 use crate::meta;
@@ -19,7 +20,7 @@ use crate::output::Output;
 use crate::protocol::encode::CRLF;
 use crate::protocol::meta::{Refusal, Verb, key_bytes, line as parse_meta};
 use crate::protocol::parse::{self, Block, Line, ListEnd};
-use crate::protocol::{Key, KeyIndex, Meta, Reply, Request, Retrieve, Span, Store};
+use crate::protocol::{Key, KeyIndex, Meta, Reply, Request, Retrieve, Span, Stop, Store, TimeStep};
 use crate::roster::Doing;
 use crate::service::Service;
 use crate::walk::{self, Order, Walking};
@@ -92,6 +93,8 @@ pub struct Progress {
 #[derive(Debug, Default)]
 pub struct Session {
     state: State,
+    /// Whether the client has to show first that it may use the server.
+    locked: bool,
 }
 
 #[derive(Debug, Default)]
@@ -111,6 +114,8 @@ enum State {
     Walk(Box<Walking>),
     /// Watching, for the rest of the connection's life.
     Watch(Watching),
+    /// Inside a name and a password, or right behind them.
+    Token(Box<Token>),
 }
 
 /// A value on its way in.
@@ -176,6 +181,8 @@ enum Tail {
     Limit(usize),
     /// The client is done, or is none.
     Close,
+    /// The plan ends with something to be done to the server as a whole; the input goes on at this position.
+    Control(Control, usize),
     /// A value follows at this position that does not fit into the read buffer.
     Value(Storing, usize),
     /// At this position the session goes on in this state.
@@ -186,14 +193,33 @@ enum Tail {
     Watch(u32),
 }
 
+/// What is done to the server as a whole, when the commands before it have been.
+#[derive(Clone, Copy, Debug)]
+enum Control {
+    Stop(Stop),
+    Time(TimeStep),
+}
+
 impl Session {
+    /// A client that has just come.
+    pub fn new(service: &Service) -> Session {
+        Session { state: State::Commands, locked: service.auth.is_some() }
+    }
+
+    /// Whether the client is between commands, and nothing has begun that would be lost if it went.
+    pub fn is_between_commands(&self) -> bool {
+        matches!(self.state, State::Commands)
+    }
+
     /// Runs what `input` holds, which begins where the last call's `consumed` ended.
     pub fn advance(&mut self, input: &[u8], turn: &mut Turn<'_>) -> Progress {
         turn.service.inject_fault(input);
         let mut at = 0;
         loop {
             let step = match &mut self.state {
+                State::Commands if self.locked => self.locked_line(input, &mut at, turn),
                 State::Commands => self.commands(input, &mut at, turn),
+                State::Token(_) => self.token(input, &mut at, turn),
                 State::Keys(retrieve) => {
                     let retrieve = *retrieve;
                     self.keys(retrieve, input, &mut at, turn)
@@ -266,7 +292,7 @@ impl Session {
     pub fn doing(&self) -> Doing {
         match &self.state {
             State::Commands | State::Keys(_) | State::SkipLine(_) => Doing::Reading,
-            State::Value(_) => Doing::Receiving,
+            State::Value(_) | State::Token(_) => Doing::Receiving,
             State::Swallow { .. } => Doing::Swallowing,
             State::Walk(_) => Doing::Writing,
             State::Watch(_) => Doing::Watching,
@@ -292,6 +318,7 @@ impl Session {
                 size_of::<Receiving>() + receiving.key.len() + body
             }
             State::Walk(walking) => walking.owned_bytes(),
+            State::Token(token) => token.owned_bytes(),
             _ => 0,
         }
     }
@@ -318,6 +345,50 @@ impl Session {
         }
         self.state = State::Commands;
         None
+    }
+
+    /// Takes a line of a client that has not been admitted.
+    fn locked_line(&mut self, input: &[u8], at: &mut usize, turn: &mut Turn<'_>) -> Option<Status> {
+        if *turn.commands_left == 0 {
+            return Some(if *at == input.len() { Status::Hungry } else { Status::Yield });
+        }
+        *turn.commands_left -= 1;
+        match auth::line(&input[*at..]) {
+            auth::Line::Incomplete => Some(Status::Hungry),
+            auth::Line::Hangup => Some(Status::Close),
+            auth::Line::Refused(next) => {
+                *at += next;
+                self.resume(Some(Reply::Unauthenticated), turn)
+            }
+            auth::Line::Oversized { len, next } => {
+                *at += next;
+                let left = u64::from(len) + CRLF.len() as u64;
+                self.state = State::Swallow { left, reply: Some(Reply::TokenTooLong) };
+                None
+            }
+            auth::Line::Token { len, next } => {
+                *at += next;
+                self.state = State::Token(Box::new(Token::new(len)));
+                None
+            }
+        }
+    }
+
+    /// Takes more of a name and a password; judges them when they are there.
+    fn token(&mut self, input: &[u8], at: &mut usize, turn: &mut Turn<'_>) -> Option<Status> {
+        let State::Token(token) = &mut self.state else { unreachable!("called inside a token only") };
+        *at += token.take(&input[*at..]);
+        if !token.is_complete() {
+            return Some(Status::Hungry);
+        }
+        let Some(end) = input.get(*at..*at + CRLF.len()) else {
+            return Some(Status::Hungry);
+        };
+        *at += CRLF.len();
+        let Some(auth) = &turn.service.auth else { unreachable!("without users nobody is asked") };
+        let (reply, admitted) = token.judge(end, auth);
+        self.locked = !admitted;
+        self.resume(Some(reply), turn)
     }
 
     /// Plans and runs whole commands.
@@ -358,6 +429,16 @@ impl Session {
                 })
             }
             Tail::Close => Some(Status::Close),
+            Tail::Control(Control::Stop(stop), _) => {
+                turn.service.request_stop(stop);
+                Some(Status::Close)
+            }
+            Tail::Control(Control::Time(step), position) => {
+                *at = position;
+                // Its batch is over, so the next one reads the new time.
+                let reply = if turn.service.change_time(step) { Reply::Ok } else { Reply::Error };
+                self.resume(Some(reply), turn)
+            }
             Tail::Value(command, position) => {
                 *at = position;
                 self.begin_value(command, input, turn);
@@ -565,6 +646,26 @@ fn plan(input: &[u8], mut at: usize, commands_max: usize, turn: &mut Turn<'_>) -
             Line::Request { request: Request::Quit, .. } | Line::Hangup => return Tail::Close,
             Line::Request { request: Request::Walk(walk), next } => return Tail::Walk(Order::Plain(walk), next),
             Line::Request { request: Request::Watch(streams), .. } => return Tail::Watch(streams),
+            Line::Request { request: Request::Shutdown { stop, noreply }, next } => {
+                let reply = match stop {
+                    _ if !turn.service.config.shutdown_allowed => Reply::ShutdownDisabled,
+                    None => Reply::BadShutdown,
+                    Some(stop) => return Tail::Control(Control::Stop(stop), next),
+                };
+                at = next;
+                if !noreply {
+                    plan.push(Step::Reply(reply), start);
+                }
+            }
+            Line::Request { request: Request::DebugTime(step), next } => {
+                let reply = match step {
+                    _ if !turn.service.config.debug_commands => Reply::Error,
+                    None => Reply::BadLine,
+                    Some(step) => return Tail::Control(Control::Time(step), next),
+                };
+                at = next;
+                plan.push(Step::Reply(reply), start);
+            }
             Line::Request { request, next } => {
                 plan.push(Step::Run(request), start);
                 at = next;

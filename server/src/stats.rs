@@ -93,7 +93,9 @@ fn general(service: &Service, out: &mut Vec<u8>) {
     stat(out, "max_connections", service.config.connections_max);
     stat(out, "curr_connections", connections.current());
     stat(out, "total_connections", connections.total.get());
-    stat(out, "rejected_connections", connections.rejected.get());
+    if service.config.turn_away {
+        stat(out, "rejected_connections", connections.rejected.get());
+    }
     stat(out, "connection_structures", connections.current());
     stat(out, "response_obj_oom", service.sum(|worker| &worker.response_obj_oom));
     stat(out, "response_obj_count", 0);
@@ -130,8 +132,12 @@ fn general(service: &Service, out: &mut Vec<u8>) {
     ] {
         stat(out, name, items.get(counter));
     }
-    stat(out, "auth_cmds", 0);
-    stat(out, "auth_errors", 0);
+    let auth = service.auth.as_ref();
+    stat(out, "auth_cmds", auth.map_or(0, |auth| auth.commands.get()));
+    stat(out, "auth_errors", auth.map_or(0, |auth| auth.errors.get()));
+    if service.config.idle_timeout_s > 0 {
+        stat(out, "idle_kicks", service.idle_kicks.get());
+    }
     stat(out, "bytes_read", service.sum(|worker| &worker.bytes_read));
     stat(out, "bytes_written", service.sum(|worker| &worker.bytes_written));
     stat(out, "limit_maxbytes", items.limit_maxbytes);
@@ -227,17 +233,18 @@ fn settings(service: &Service, out: &mut Vec<u8>) {
     let external = &tunables.external;
     let yes = |value: bool| if value { "yes" } else { "no" };
     let two = |number: f64| format!("{number:.2}");
+    let path = |path: Option<&std::path::Path>| path.map(|path| path.display().to_string());
     stat(out, "maxbytes", service.store.stats().limit_maxbytes);
     stat(out, "maxconns", config.connections_max);
     stat(out, "tcpport", config.port);
     stat(out, "udpport", 0);
-    stat(out, "inter", config.interfaces().as_deref().unwrap_or("NULL"));
+    stat(out, "inter", config.interfaces().filter(|_| config.unix_socket.is_none()).as_deref().unwrap_or("NULL"));
     stat(out, "verbosity", service.verbosity());
     stat(out, "oldest", 0);
     stat(out, "evictions", if config.evict { "on" } else { "off" });
-    stat(out, "domain_socket", "NULL");
-    stat(out, "umask", 700);
-    stat(out, "shutdown_command", "no");
+    stat(out, "domain_socket", path(config.unix_socket.as_deref()).as_deref().unwrap_or("NULL"));
+    stat(out, "umask", format_args!("{:o}", config.unix_mask));
+    stat(out, "shutdown_command", yes(config.shutdown_allowed));
     stat(out, "growth_factor", "1.25");
     stat(out, "chunk_size", 48);
     stat(out, "num_threads", service.workers().len());
@@ -249,9 +256,9 @@ fn settings(service: &Service, out: &mut Vec<u8>) {
     stat(out, "tcp_backlog", config.backlog);
     stat(out, "binding_protocol", "ascii");
     stat(out, "auth_enabled_sasl", "no");
-    stat(out, "auth_enabled_ascii", "no");
+    stat(out, "auth_enabled_ascii", path(config.auth_file.as_deref()).as_deref().unwrap_or("no"));
     stat(out, "item_size_max", config.item_bytes_max);
-    stat(out, "maxconns_fast", "yes");
+    stat(out, "maxconns_fast", yes(config.turn_away));
     stat(out, "hashpower_init", 0);
     stat(out, "slab_reassign", "yes");
     stat(out, "slab_automove", tunables.automove);
@@ -273,7 +280,7 @@ fn settings(service: &Service, out: &mut Vec<u8>) {
     stat(out, "warm_max_factor", two(tunables.warm_factor));
     stat(out, "temp_lru", yes(tunables.temporary_ttl.is_some()));
     stat(out, "temporary_ttl", tunables.temporary_ttl.unwrap_or(61));
-    stat(out, "idle_timeout", 0);
+    stat(out, "idle_timeout", config.idle_timeout_s);
     stat(out, "watcher_logbuf_size", config.watcher_buffer_bytes);
     stat(out, "worker_logbuf_size", 65_536);
     stat(out, "read_buf_mem_limit", 0);

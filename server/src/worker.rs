@@ -5,7 +5,7 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::net::TcpStream;
+use std::os::fd::OwnedFd;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,8 +20,11 @@ use smol::future::FutureExt as _;
 
 use crate::command::Plan;
 use crate::connection::{self, Connection};
+use crate::idle::IdleWatch;
 use crate::latency::Countdown;
-use crate::limits::{CONNECTION_MEMORY_BYTES, PRESSED_SHARE, READ_BUFFER_BYTES, SHUTDOWN_GRACE, TASKS_PER_WAIT};
+use crate::limits::{
+    CONNECTION_MEMORY_BYTES, IDLE_SWEEP_PERIOD, PRESSED_SHARE, READ_BUFFER_BYTES, SHUTDOWN_GRACE, TASKS_PER_WAIT,
+};
 use crate::output::Output;
 use crate::reactor::{Notifier, Reactor};
 use crate::service::{Insight, Seat, Service, WorkerCounters};
@@ -50,6 +53,8 @@ pub struct Worker {
     reactor: Rc<Reactor>,
     /// What the connections of this worker may own together.
     memory_max: usize,
+    /// The connections that must not be idle for too long, if there is such a limit.
+    pub idle: Option<IdleWatch>,
 }
 
 /// The worker as the other threads see it.
@@ -67,7 +72,7 @@ struct Mailbox {
 
 /// A client that has been accepted.
 struct Arrival {
-    socket: TcpStream,
+    socket: OwnedFd,
     seat: Seat,
 }
 
@@ -98,8 +103,13 @@ impl WorkerThread {
         Ok(WorkerThread { mailbox, notifier, thread })
     }
 
+    /// What ends a wait of the worker.
+    pub fn notifier(&self) -> Notifier {
+        Arc::clone(&self.notifier)
+    }
+
     /// Hands a client over, in non-blocking mode.
-    pub fn deal(&self, socket: TcpStream, seat: Seat) {
+    pub fn deal(&self, socket: OwnedFd, seat: Seat) {
         // The queue is unbounded and never closed, so it takes everything.
         let _ = self.mailbox.arrivals.push(Arrival { socket, seat });
         self.notifier.notify();
@@ -130,7 +140,9 @@ impl Worker {
             turns: Countdown::default(),
         };
         let memory_max = CONNECTION_MEMORY_BYTES / service.workers().len();
-        Rc::new(Worker { service, desk: RefCell::new(desk), index, reactor: Rc::new(reactor), memory_max })
+        let idle_timeout_s = service.config.idle_timeout_s;
+        let idle = (idle_timeout_s > 0).then(|| IdleWatch::new(idle_timeout_s, service.now_ms()));
+        Rc::new(Worker { service, desk: RefCell::new(desk), index, reactor: Rc::new(reactor), memory_max, idle })
     }
 
     /// The counters that this worker writes.
@@ -173,8 +185,12 @@ impl Worker {
         // Acquire: see `WorkerThread::stop`.
         while !mailbox.stop.load(Ordering::Acquire) {
             self.admit(mailbox, &executor);
+            if let Some(idle) = &self.idle {
+                idle.sweep(self.service.now_ms());
+            }
             let busy = run_tasks(&executor);
-            self.wait(busy.then_some(Duration::ZERO));
+            let timeout = self.idle.as_ref().map(|_| IDLE_SWEEP_PERIOD);
+            self.wait(if busy { Some(Duration::ZERO) } else { timeout });
         }
         self.admit(mailbox, &executor);
         self.reactor.drain();

@@ -43,6 +43,18 @@ pub enum Reply {
     NoMemory,
     /// The shutdown command is not enabled.
     ShutdownDisabled,
+    /// The shutdown command has an argument that means nothing.
+    BadShutdown,
+    /// The client has to say its name and password first (protocol 14).
+    Unauthenticated,
+    /// What should be a name and a password is too long for it.
+    TokenTooLong,
+    /// There is no space between a name and a password.
+    BadTokenFormat,
+    /// A name and a password do not end in CRLF.
+    BadTermination,
+    /// Nobody has this name and this password.
+    AuthFailure,
     /// A meta flag is there twice.
     DuplicateFlag,
     /// There is no such meta flag.
@@ -200,6 +212,12 @@ impl Reply {
             Reply::TooManyWatchers => b"WATCHER_TOO_MANY log watcher limit reached\r\n",
             // The colon is memcached's (protocol 10).
             Reply::ShutdownDisabled => b"SERVER_ERROR: shutdown not enabled\r\n",
+            Reply::BadShutdown => b"CLIENT_ERROR invalid shutdown mode\r\n",
+            Reply::Unauthenticated => b"CLIENT_ERROR unauthenticated\r\n",
+            Reply::TokenTooLong => b"CLIENT_ERROR auth token too long\r\n",
+            Reply::BadTokenFormat => b"CLIENT_ERROR bad authentication token format\r\n",
+            Reply::BadTermination => b"CLIENT_ERROR bad command line termination\r\n",
+            Reply::AuthFailure => b"CLIENT_ERROR authentication failure\r\n",
         }
     }
 }

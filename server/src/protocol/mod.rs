@@ -20,4 +20,4 @@ pub const CLASS: u32 = 1;
 
 pub use encode::Reply;
 pub use meta::Meta;
-pub use request::{Arith, Key, KeyIndex, Keys, Request, Retrieve, Span, Store, Verb};
+pub use request::{Arith, Key, KeyIndex, Keys, Request, Retrieve, Span, Stop, Store, TimeStep, Verb};

@@ -10,7 +10,7 @@ use super::Reply;
 use super::admin;
 use super::meta;
 use super::number;
-use super::request::{Arith, Key, KeyIndex, Keys, Request, Retrieve, Span, Store, Verb};
+use super::request::{Arith, Key, KeyIndex, Keys, Request, Retrieve, Span, Stop, Store, TimeStep, Verb};
 use crate::limits::{
     KEY_BYTES_MAX, KEY_LIST_BUFFERED_MAX, LEADING_SPACES_MAX, LINE_BYTES_MAX, LINE_BYTES_MIN, TOKENS_MAX,
 };
@@ -128,7 +128,8 @@ pub fn command_line(input: &[u8], from: usize, keys: &mut Keys) -> Line {
         b"extstore" => admin::extstore(input, &tokens, next),
         b"watch" => admin::watch(input, &tokens, end, next),
         b"refresh_certs" => answered(Reply::NoTls, tokens.noreply(input), next),
-        b"shutdown" => answered(Reply::ShutdownDisabled, tokens.noreply(input), next),
+        b"shutdown" => shutdown(input, &tokens, next),
+        b"debugtime" => debugtime(input, &tokens, next),
         b"mn" => refused(Reply::MetaNoop, next),
         // With anything behind them they have been seen above.
         b"mg" | b"ms" | b"md" | b"ma" | b"me" | b"ml" | b"mp" => refused(Reply::BadLine, next),
@@ -331,6 +332,26 @@ fn arith(input: &[u8], tokens: &Tokens, next: usize, make: fn(u64) -> Arith, key
         }
         None => answered(Reply::BadDelta, noreply, next),
     }
+}
+
+/// `shutdown [graceful]`; whether it is allowed is for others to say.
+fn shutdown(input: &[u8], tokens: &Tokens, next: usize) -> Line {
+    let stop = match tokens.get(input, 1) {
+        b"" => Some(Stop::Normal),
+        b"graceful" => Some(Stop::Graceful),
+        _ => None,
+    };
+    Line::Request { request: Request::Shutdown { stop, noreply: tokens.noreply(input) }, next }
+}
+
+/// `debugtime <seconds>|p|r`; whether it is there is for others to say.
+fn debugtime(input: &[u8], tokens: &Tokens, next: usize) -> Line {
+    let step = match tokens.get(input, 1) {
+        b"p" => Some(TimeStep::Pause),
+        b"r" => Some(TimeStep::Resume),
+        seconds => number::u32_strict(seconds).map(TimeStep::Forward),
+    };
+    Line::Request { request: Request::DebugTime(step), next }
 }
 
 /// `touch <key> <exptime> [noreply]`.

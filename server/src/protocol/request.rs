@@ -103,6 +103,26 @@ pub enum Arith {
     Decr(u64),
 }
 
+/// How the server is asked to stop. Both answer what has been received; they differ in what is said about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// SIGTERM, SIGINT, `shutdown`.
+    Normal,
+    /// SIGUSR1, `shutdown graceful`.
+    Graceful,
+}
+
+/// What debugtime does to the server's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimeStep {
+    /// Move it forward by so many seconds.
+    Forward(u32),
+    /// Let it stand still.
+    Pause,
+    /// Let it go on.
+    Resume,
+}
+
 /// A command line, complete and valid, but for the data block of a storage command.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Request {
@@ -171,6 +191,15 @@ pub enum Request {
         /// Whether the client wants no answer.
         noreply: bool,
     },
+    /// shutdown.
+    Shutdown {
+        /// How; nothing if the client did not say it properly.
+        stop: Option<Stop>,
+        /// Whether the client wants no answer.
+        noreply: bool,
+    },
+    /// debugtime, if its argument makes sense.
+    DebugTime(Option<TimeStep>),
     /// quit.
     Quit,
 }

@@ -1,7 +1,6 @@
 //! epoll itself: one system call a wait, and the end of a stream is reported with the edge that brings it.
 
 use std::io;
-use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,12 +42,12 @@ impl Epoll {
 }
 
 impl Driver for Epoll {
-    fn add(&self, socket: &TcpStream, key: usize) -> io::Result<()> {
+    fn add(&self, socket: &OwnedFd, key: usize) -> io::Result<()> {
         let interest = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
         Ok(epoll::add(&self.epoll, socket, EventData::new_u64(key as u64), interest)?)
     }
 
-    fn remove(&self, _socket: &TcpStream) {
+    fn remove(&self, _socket: &OwnedFd) {
         // Closing the socket, of which there is no duplicate, takes it out.
     }
 

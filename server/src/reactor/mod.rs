@@ -15,7 +15,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice, IoSliceMut};
-use std::net::TcpStream;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -51,10 +51,10 @@ struct Event {
 /// The system's way to wait for many sockets.
 trait Driver {
     /// Watches both directions of `socket`, edge-triggered, until it is closed. `key` comes back with its events.
-    fn add(&self, socket: &TcpStream, key: usize) -> io::Result<()>;
+    fn add(&self, socket: &OwnedFd, key: usize) -> io::Result<()>;
 
     /// Ends what [`add`](Self::add) began; `socket` is about to be closed.
-    fn remove(&self, socket: &TcpStream);
+    fn remove(&self, socket: &OwnedFd);
 
     /// Waits for events, a notification or the timeout, and hands the events over one by one.
     fn wait(&mut self, timeout: Option<Duration>, each: &mut dyn FnMut(Event)) -> io::Result<()>;
@@ -88,6 +88,8 @@ struct Readiness {
     readable: Cell<bool>,
     writable: Cell<bool>,
     ended: Cell<bool>,
+    /// Whether the task is to stop waiting for input: see [`Canceller`].
+    cancelled: Cell<bool>,
     /// Which of the two the task waits for. A source serves one task, which waits for one thing at a time.
     waits_for: Cell<Interest>,
     waker: RefCell<Option<Waker>>,
@@ -129,7 +131,7 @@ impl Reactor {
     ///
     /// # Errors
     /// If the system refuses to watch it.
-    pub fn register(self: &Rc<Self>, socket: TcpStream) -> io::Result<Source> {
+    pub fn register(self: &Rc<Self>, socket: OwnedFd) -> io::Result<Source> {
         let readiness = Rc::<Readiness>::default();
         let mut sources = self.sources.borrow_mut();
         let key = sources.free.pop().unwrap_or(sources.slots.len());
@@ -202,9 +204,22 @@ impl Readiness {
     }
 }
 
+/// Ends the wait for input of one source, from outside of its task.
+pub struct Canceller(Rc<Readiness>);
+
+impl Canceller {
+    /// Lets [`Source::readable`] return from now on, unless there is input already.
+    pub fn cancel(&self) {
+        if !self.0.readable.get() {
+            self.0.cancelled.set(true);
+            self.0.wake();
+        }
+    }
+}
+
 /// A socket of a worker, closed and forgotten when dropped.
 pub struct Source {
-    socket: TcpStream,
+    socket: OwnedFd,
     key: usize,
     readiness: Rc<Readiness>,
     reactor: Rc<Reactor>,
@@ -212,7 +227,7 @@ pub struct Source {
 
 impl Source {
     /// The socket itself.
-    pub fn socket(&self) -> &TcpStream {
+    pub fn socket(&self) -> &OwnedFd {
         &self.socket
     }
 
@@ -276,7 +291,17 @@ impl Source {
         }
     }
 
-    /// Waits until something may be received, or until the server stops.
+    /// Something that ends the wait for input.
+    pub fn canceller(&self) -> Canceller {
+        Canceller(Rc::clone(&self.readiness))
+    }
+
+    /// Whether somebody has used the [`canceller`](Self::canceller) since the last time that this was asked.
+    pub fn take_cancelled(&self) -> bool {
+        self.readiness.cancelled.take()
+    }
+
+    /// Waits until something may be received, until the wait is cancelled, or until the server stops.
     pub async fn readable(&self) {
         self.ready(Interest::Readable).await;
     }
@@ -295,7 +320,9 @@ impl Source {
         std::future::poll_fn(|context| {
             let readiness = &*self.readiness;
             let ready = match interest {
-                Interest::Readable => readiness.readable.get() || self.reactor.is_draining(),
+                Interest::Readable => {
+                    readiness.readable.get() || readiness.cancelled.get() || self.reactor.is_draining()
+                }
                 _ => readiness.writable.get(),
             };
             if ready {

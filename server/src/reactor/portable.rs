@@ -1,8 +1,8 @@
 //! The `polling` crate's poller in edge mode, for systems without epoll.
 
 use std::io;
-use std::net::TcpStream;
 use std::num::NonZeroUsize;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,12 +33,12 @@ impl Portable {
 
 impl Driver for Portable {
     #[expect(unsafe_code, reason = "polling asks for a promise about descriptors")]
-    fn add(&self, socket: &TcpStream, key: usize) -> io::Result<()> {
+    fn add(&self, socket: &OwnedFd, key: usize) -> io::Result<()> {
         // SAFETY: the socket must be removed from the poller before it is closed. `Source` owns it and does so when dropped.
         unsafe { self.poller.add_with_mode(socket, polling::Event::all(key), PollMode::Edge) }
     }
 
-    fn remove(&self, socket: &TcpStream) {
+    fn remove(&self, socket: &OwnedFd) {
         // It fails for a socket that is not in, which is what is wanted.
         let _ = self.poller.delete(socket);
     }

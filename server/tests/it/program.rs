@@ -63,12 +63,23 @@ fn it_says_in_one_line_that_it_is_ready() {
 }
 
 #[test]
-fn a_wrong_command_line_exits_64_with_one_line() {
-    for args in
-        [&["--nonsense"][..], &["-p", "70000"], &["-m", "x"], &["-I", "12"], &["-U", "5"], &["-c", "0"], &["-m"]]
-    {
+fn p19_exit_a_wrong_command_line_is_one_line_and_a_status() {
+    for (args, code) in [
+        (&["--nonsense"][..], 1),
+        (&["-m"], 1),
+        (&["-c", "0"], 1),
+        (&["-o", "nonsense"], 1),
+        (&["-p", "70000"], 64),
+        (&["-m", "x"], 64),
+        (&["-I", "12"], 64),
+        (&["-U", "5"], 64),
+        (&["-S"], 64),
+        (&["-Z"], 64),
+        (&["--config", "/no/such/file"], 64),
+        (&["-l", "127.0.0.1:x"], 71),
+    ] {
         let output = run(args);
-        assert_eq!(output.status.code(), Some(64), "{args:?}");
+        assert_eq!(output.status.code(), Some(code), "{args:?}");
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!(stderr.lines().count(), 1, "{args:?}: {stderr}");
         assert!(stderr.starts_with("memkv: ") && stderr.len() > 20, "{stderr}");
