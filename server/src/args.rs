@@ -132,6 +132,10 @@ struct Args {
     #[arg(short = 'c', long, value_name = "NUM", default_value = "1024", allow_negative_numbers = true, value_parser = connections)]
     conn_limit: usize,
 
+    /// Memory for unsent answers and unfinished input of all connections, in megabytes [default: 16 KiB per -c, at least 32]
+    #[arg(long, value_name = "MB", value_parser = megabytes)]
+    connection_memory: Option<usize>,
+
     /// Keep all memory from being swapped out
     #[arg(short = 'k', long)]
     lock_memory: bool,
@@ -352,6 +356,7 @@ impl Args {
             memory_bytes: self.memory_limit,
             item_bytes_max: self.max_item_size,
             connections_max: self.conn_limit,
+            connection_memory_bytes: self.connection_memory.or(extended.connection_memory_bytes),
             turn_away: extended.maxconns_fast,
             idle_timeout_s: extended.idle_timeout_s,
             workers: self.threads,
@@ -824,6 +829,21 @@ mod tests {
         assert_eq!((unix_mask, prefix_delimiter, short.config.idle_timeout_s), (0o770, b'/', 5));
         let Process { daemon, core_dumps, lock_memory, pid_file, .. } = short.process;
         assert!(daemon && core_dumps && lock_memory && pid_file == Some("/p".into()));
+    }
+
+    #[test]
+    fn connection_memory_follows_the_connections_unless_it_is_set() {
+        for (line, expected) in [
+            ("", 32 << 20),
+            ("-c 10", 32 << 20),
+            ("-c 4096", 64 << 20),
+            ("-c 4096 --connection-memory 7", 7 << 20),
+            ("-o read_buf_mem_limit=9", 9 << 20),
+            ("-o read_buf_mem_limit=9 --connection-memory 7", 7 << 20),
+            ("-o read_buf_mem_limit=0", 32 << 20),
+        ] {
+            assert_eq!(parsed(line).unwrap().config.connection_memory(), expected, "{line}");
+        }
     }
 
     #[test]

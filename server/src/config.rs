@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use crate::limits::{CONNECTION_MEMORY_BYTES_EACH, CONNECTION_MEMORY_BYTES_MIN};
 use crate::tunables::Tunables;
 
 /// Everything that can be set about a server. [`Config::default`] is what `memkv` without flags runs with.
@@ -22,6 +23,9 @@ pub struct Config {
     pub item_bytes_max: usize,
     /// Open connections (`-c`).
     pub connections_max: usize,
+    /// What all connections together may own, in bytes: unsent responses and unfinished input; `None` for what suits
+    /// [`connections_max`](Self::connections_max), see [`connection_memory`](Self::connection_memory).
+    pub connection_memory_bytes: Option<usize>,
     /// Whether a client too many is turned away at once (`-o maxconns_fast`); else it waits until another one leaves.
     pub turn_away: bool,
     /// Seconds after which an idle TCP connection is closed (`-o idle_timeout`); 0 is never.
@@ -106,6 +110,7 @@ impl Default for Config {
             memory_bytes: 64 << 20,
             item_bytes_max: 1 << 20,
             connections_max: 1024,
+            connection_memory_bytes: None,
             turn_away: true,
             idle_timeout_s: 0,
             workers: None,
@@ -141,6 +146,13 @@ impl Config {
             evict: self.evict,
             cas: self.cas,
         }
+    }
+
+    /// What all connections together may own, in bytes: as it was set, or a read buffer for each connection that there may be, but
+    /// 32 MiB at least.
+    pub fn connection_memory(&self) -> usize {
+        let default = || self.connections_max.saturating_mul(CONNECTION_MEMORY_BYTES_EACH);
+        self.connection_memory_bytes.unwrap_or_else(|| default().max(CONNECTION_MEMORY_BYTES_MIN))
     }
 
     /// The addresses in the form of `-l`, unless all of them are listened on.

@@ -12,19 +12,20 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use memkv_engine::store::{Handle, LargeValue};
+use memkv_engine::store::Handle;
 
 use crate::idle::IdleNote;
 use crate::latency::Class;
 use crate::limits::{READ_BYTES_PRESSED, RESPONSE_SLICE_BYTES, RESPONSE_SLICE_SLOW_BYTES, SLICES_PER_TURN};
 use crate::output::Output;
+use crate::protocol::Reply;
 use crate::protocol::encode::CRLF;
 use crate::reactor::Source;
 use crate::roster::{Doing, Presence};
 use crate::service::Seat;
 use crate::session::{Direct, Session, Status, Turn};
 use crate::watch::Ended;
-use crate::worker::{Desk, Worker};
+use crate::worker::{Desk, Held, Owned, Worker};
 
 /// One client.
 pub struct Connection {
@@ -66,7 +67,7 @@ enum Next {
 /// The rest of a slice: `bytes`, then `large` and CRLF, of all of which `sent` bytes have gone.
 struct Unsent {
     bytes: Vec<u8>,
-    large: Option<LargeValue>,
+    large: Option<Held>,
     sent: usize,
 }
 
@@ -178,6 +179,12 @@ impl Connection {
         let mut at = 0;
         let mut commands_left = worker.service.config.commands_per_turn;
         for _ in 0..SLICES_PER_TURN {
+            if matches!(self.status, Status::Full | Status::Yield) && self.slow && worker.cuts_short() {
+                counters.response_obj_oom.add_owned(1);
+                if !self.session.cut_short() {
+                    return self.close(Ended::Error);
+                }
+            }
             output.begin(if self.slow || pressed { RESPONSE_SLICE_SLOW_BYTES } else { RESPONSE_SLICE_BYTES });
             let mut turn = Turn {
                 handle,
@@ -195,7 +202,7 @@ impl Connection {
             }
             at += progress.consumed;
             self.status = progress.status;
-            if !output.is_empty() && self.send(output, worker).is_err() {
+            if !output.is_empty() && self.send(output).is_err() {
                 return self.close(Ended::Error);
             }
             if self.unsent.is_some() || self.status != Status::Full {
@@ -256,7 +263,7 @@ impl Connection {
     }
 
     /// Sends a slice with one write, and keeps what the socket does not take.
-    fn send(&mut self, output: &mut Output, worker: &Worker) -> io::Result<()> {
+    fn send(&mut self, output: &mut Output) -> io::Result<()> {
         let large_len = output.large.as_ref().map_or(0, |large| large.len() + CRLF.len());
         let whole = output.bytes.len() + large_len;
         let sent = match &output.large {
@@ -264,12 +271,13 @@ impl Connection {
             Some(large) => self.source.send(&[IoSlice::new(&output.bytes), IoSlice::new(large), IoSlice::new(CRLF)]),
         };
         let sent = taken(sent)?;
-        worker.counters().bytes_written.add_owned(sent as u64);
+        self.worker.counters().bytes_written.add_owned(sent as u64);
         self.slow = sent < whole;
         if self.slow {
             let copied = sent.min(output.bytes.len());
             let bytes = output.bytes[copied..].to_vec();
-            self.unsent = Some(Box::new(Unsent { bytes, large: output.large.take(), sent: sent - copied }));
+            let large = output.large.take().map(|large| self.worker.hold(large, &self.source));
+            self.unsent = Some(Box::new(Unsent { bytes, large, sent: sent - copied }));
         }
         Ok(())
     }
@@ -284,7 +292,12 @@ impl Connection {
         self.worker.counters().bytes_written.add_owned(sent as u64);
         unsent.sent += sent;
         if unsent.sent < unsent.len() {
-            return Some(Next::Send);
+            // The client takes nothing, and what it holds is missing elsewhere.
+            let is_in_the_way = sent == 0 && unsent.holds_what_is_gone() && self.worker.must_shed();
+            if is_in_the_way {
+                self.worker.counters().response_obj_oom.add_owned(1);
+            }
+            return Some(if is_in_the_way { self.close(Ended::Error) } else { Next::Send });
         }
         self.unsent = None;
         None
@@ -309,13 +322,23 @@ impl Connection {
             return None;
         }
         let grows = owned > self.owned_bytes;
-        let fits = self.worker.account(self.owned_bytes, owned);
+        self.worker.account(self.owned_bytes, owned);
         self.owned_bytes = owned;
-        if grows && !fits {
-            self.worker.counters().response_obj_oom.add_owned(1);
-            return Some(Next::Close);
+        let what = if self.unsent.is_some() { Owned::Unsent } else { Owned::Input };
+        if !grows || !self.worker.owns_too_much(what) {
+            return None;
         }
-        None
+        let counters = self.worker.counters();
+        match what {
+            // Its answer is broken off in the middle: there is no way to tell it why.
+            Owned::Unsent => counters.response_obj_oom.add_owned(1),
+            Owned::Input => {
+                counters.read_buf_oom.add_owned(1);
+                // What does not fit into the socket is lost with the connection.
+                let _ = self.source.send(&[IoSlice::new(Reply::NoMemoryToRead.line())]);
+            }
+        }
+        Some(self.close(Ended::Error))
     }
 }
 
@@ -338,12 +361,17 @@ struct Received {
 
 impl Unsent {
     fn len(&self) -> usize {
-        self.bytes.len() + self.large.as_ref().map_or(0, |large| large.len() + CRLF.len())
+        self.bytes.len() + self.large.as_ref().map_or(0, |large| large.value.len() + CRLF.len())
+    }
+
+    /// Whether there is a large value that no item has any more.
+    fn holds_what_is_gone(&self) -> bool {
+        self.large.as_ref().is_some_and(|large| !large.value.is_current())
     }
 
     fn send(&self, source: &Source) -> io::Result<usize> {
         let bytes = &self.bytes[self.sent.min(self.bytes.len())..];
-        let Some(large) = &self.large else {
+        let Some(Held { value: large, .. }) = &self.large else {
             return source.send(&[IoSlice::new(bytes)]);
         };
         let sent = self.sent.saturating_sub(self.bytes.len());

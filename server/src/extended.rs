@@ -16,6 +16,8 @@ pub struct Extended {
     pub maxconns_fast: bool,
     /// Seconds after which an idle TCP connection is closed; 0 is never.
     pub idle_timeout_s: u32,
+    /// Bytes that all connections together may own, if it was said; see [`Config::connection_memory`].
+    pub connection_memory_bytes: Option<usize>,
     /// Whether `stats sizes` answers.
     pub track_sizes: bool,
     /// Bytes of log lines that may wait for one watcher.
@@ -32,6 +34,7 @@ impl Default for Extended {
         Extended {
             maxconns_fast: turn_away,
             idle_timeout_s,
+            connection_memory_bytes: None,
             track_sizes,
             watcher_buffer_bytes,
             tunables,
@@ -189,8 +192,14 @@ impl Extended {
                 tunables.external.drop_unread = true;
                 false
             }
-            "worker_logbuf_size" | "slab_chunk_max" | "read_buf_mem_limit" | "sock_cookie_id" | "ext_page_size"
-            | "ext_wbuf_size" | "ext_threads" | "ext_io_depth" | "resp_obj_mem_limit" => {
+            "read_buf_mem_limit" => {
+                let megabytes = given.number(&given.missing())? as usize;
+                // 0 is what memcached has when nothing is said.
+                self.connection_memory_bytes = (megabytes > 0).then_some(megabytes << 20);
+                true
+            }
+            "worker_logbuf_size" | "slab_chunk_max" | "sock_cookie_id" | "ext_page_size" | "ext_wbuf_size"
+            | "ext_threads" | "ext_io_depth" | "resp_obj_mem_limit" => {
                 given.number(&given.missing())?;
                 false
             }
@@ -302,8 +311,9 @@ mod tests {
              watcher_logbuf_size=2",
         )
         .unwrap();
-        let Extended { maxconns_fast, idle_timeout_s, track_sizes, watcher_buffer_bytes, tunables, without_effect } =
-            extended;
+        let Extended {
+            maxconns_fast, idle_timeout_s, track_sizes, watcher_buffer_bytes, tunables, without_effect, ..
+        } = extended;
         assert_eq!((maxconns_fast, idle_timeout_s, track_sizes, watcher_buffer_bytes), (false, 60, true, 2048));
         assert_eq!((tunables.crawler, tunables.crawler_sleep_us, tunables.crawler_items_max), (false, 5, 7));
         assert!(without_effect.is_empty());

@@ -68,12 +68,34 @@ pub const RESPONSE_SLICE_SLOW_BYTES: usize = 8 * 1024;
 /// Slices that one turn sends before the other connections of the worker get theirs.
 pub const SLICES_PER_TURN: usize = 4;
 
-/// Unsent responses and unfinished input that all connections together may own, shared out evenly among the workers.
-/// The connection that would pass it is closed.
-pub const CONNECTION_MEMORY_BYTES: usize = 32 * 1024 * 1024;
+/// What all connections together may own by default, at least: unsent responses and unfinished input.
+pub const CONNECTION_MEMORY_BYTES_MIN: usize = 32 * 1024 * 1024;
 
-/// A worker whose connections own more than this share of what they may is pressed: it sends and reads in small pieces.
-pub const PRESSED_SHARE: usize = 4;
+/// The same for each connection that there may be (`-c`): a read buffer.
+pub const CONNECTION_MEMORY_BYTES_EACH: usize = READ_BUFFER_BYTES;
+
+/// A worker's share of it, at least: a few slices.
+pub const WORKER_MEMORY_BYTES_MIN: usize = 4 * RESPONSE_SLICE_BYTES;
+
+/// In quarters of its share: a worker whose connections own more than this is pressed, and sends and reads in small pieces.
+pub const PRESSED_QUARTERS: usize = 1;
+
+/// Beyond this, a client that does not keep up is answered no further (protocol 6.8).
+pub const CUT_SHORT_QUARTERS: usize = 2;
+
+/// Beyond this no unsent answer is kept. The last quarter is for input, so that clients who do not read cannot keep others from
+/// being heard.
+pub const UNSENT_QUARTERS: usize = 3;
+
+/// Large values that were replaced while clients were still reading them may take this part of `-m`. Beyond it, clients that take
+/// nothing are closed.
+pub const LOOSE_PART_OF_MEMORY: u64 = 4;
+
+/// How often a worker looks whether clients that take nothing hold too much, if nothing else wakes it.
+pub const SHED_INTERVAL: Duration = Duration::from_millis(100);
+
+/// The same when they hold half of what is too much, and the pause after a look that did not help.
+pub const SHED_INTERVAL_SHORT: Duration = Duration::from_millis(10);
 
 /// What one `read` brings to a pressed worker beyond the unfinished input.
 pub const READ_BYTES_PRESSED: usize = 4 * 1024;

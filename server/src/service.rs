@@ -108,8 +108,10 @@ pub struct WorkerCounters {
     pub bytes_written: Counter,
     /// Turns that ended because of `-R`.
     pub conn_yields: Counter,
-    /// Connections that were closed because their unsent answers took too much memory.
+    /// Answers that were cut short, by an error or by closing the connection, because unsent answers took too much memory.
     pub response_obj_oom: Counter,
+    /// Connections that were closed because unfinished input took too much memory.
+    pub read_buf_oom: Counter,
     /// Connections that were closed because a bug in their task made it panic.
     pub panics: Counter,
     /// Bytes of unsent answers and unfinished input at the moment.
@@ -333,10 +335,11 @@ impl Service {
                 bytes_written,
                 conn_yields,
                 response_obj_oom,
+                read_buf_oom,
                 panics,
                 connection_bytes: _,
             } = &**worker;
-            for counter in [bytes_read, bytes_written, conn_yields, response_obj_oom, panics] {
+            for counter in [bytes_read, bytes_written, conn_yields, response_obj_oom, read_buf_oom, panics] {
                 counter.reset();
             }
         }

@@ -280,6 +280,16 @@ impl Session {
         if free.is_empty() { None } else { Some(Direct { is_all: free.len() == left, free }) }
     }
 
+    /// Gives up what is still to be answered. Between the keys of a multi-get an error takes the place of what was to come, and
+    /// the conversation goes on (protocol 6.8). Says whether that was so: if not, the connection should be closed.
+    pub fn cut_short(&mut self) -> bool {
+        let inside = matches!(self.state, State::Keys(_));
+        if inside {
+            self.state = State::SkipLine(Reply::NoMemoryToAnswer);
+        }
+        inside
+    }
+
     /// Says that the first `len` bytes of [`direct`](Self::direct) have been filled.
     pub fn direct_filled(&mut self, len: usize) {
         match &mut self.state {

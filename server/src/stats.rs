@@ -102,9 +102,8 @@ fn general(service: &Service, out: &mut Vec<u8>) {
     stat(out, "response_obj_bytes", connection_bytes);
     stat(out, "read_buf_count", service.workers().len());
     stat(out, "read_buf_bytes", service.workers().len() * crate::limits::READ_BUFFER_BYTES);
-    for name in ["read_buf_bytes_free", "read_buf_oom"] {
-        stat(out, name, 0);
-    }
+    stat(out, "read_buf_bytes_free", 0);
+    stat(out, "read_buf_oom", service.sum(|worker| &worker.read_buf_oom));
     stat(out, "reserved_fds", crate::limits::RESERVED_FDS);
     stat(out, "cmd_get", items.get(Counter::CmdGet));
     stat(out, "cmd_set", items.get(Counter::CmdSet));
@@ -283,7 +282,7 @@ fn settings(service: &Service, out: &mut Vec<u8>) {
     stat(out, "idle_timeout", config.idle_timeout_s);
     stat(out, "watcher_logbuf_size", config.watcher_buffer_bytes);
     stat(out, "worker_logbuf_size", 65_536);
-    stat(out, "read_buf_mem_limit", 0);
+    stat(out, "read_buf_mem_limit", config.connection_memory());
     stat(out, "track_sizes", yes(config.track_sizes));
     stat(out, "inline_ascii_response", "no");
     stat(out, "ext_item_size", external.item_size);

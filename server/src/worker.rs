@@ -3,7 +3,8 @@
 //! The desk is what a turn of a connection works on: the buffers, the plan and the way into the store. A turn borrows it from
 //! beginning to end and is synchronous, so one desk serves all connections of the worker and no borrow lives across an `.await`.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::panic::AssertUnwindSafe;
@@ -14,7 +15,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use concurrent_queue::ConcurrentQueue;
-use memkv_engine::store::Handle;
+use memkv_engine::store::{Handle, LargeValue};
 use smol::LocalExecutor;
 use smol::future::FutureExt as _;
 
@@ -23,10 +24,11 @@ use crate::connection::{self, Connection};
 use crate::idle::IdleWatch;
 use crate::latency::Countdown;
 use crate::limits::{
-    CONNECTION_MEMORY_BYTES, IDLE_SWEEP_PERIOD, PRESSED_SHARE, READ_BUFFER_BYTES, SHUTDOWN_GRACE, TASKS_PER_WAIT,
+    CUT_SHORT_QUARTERS, IDLE_SWEEP_PERIOD, LOOSE_PART_OF_MEMORY, PRESSED_QUARTERS, READ_BUFFER_BYTES, SHED_INTERVAL,
+    SHED_INTERVAL_SHORT, SHUTDOWN_GRACE, TASKS_PER_WAIT, UNSENT_QUARTERS, WORKER_MEMORY_BYTES_MIN,
 };
 use crate::output::Output;
-use crate::reactor::{Notifier, Reactor};
+use crate::reactor::{Notifier, Reactor, Source};
 use crate::service::{Insight, Seat, Service, WorkerCounters};
 
 /// What a turn works on.
@@ -55,6 +57,34 @@ pub struct Worker {
     memory_max: usize,
     /// The connections that must not be idle for too long, if there is such a limit.
     pub idle: Option<IdleWatch>,
+    /// The sources of connections that hold a large value which their clients have not taken.
+    holders: RefCell<HashSet<usize>>,
+    /// When to look at them again, after a look that did not help yet.
+    next_shed: Cell<Option<Instant>>,
+}
+
+/// What a connection may own more of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owned {
+    /// Input that is not a whole command, or has to wait.
+    Input,
+    /// Answers that the socket did not take.
+    Unsent,
+}
+
+/// A large value that a connection keeps for its client.
+pub struct Held {
+    /// The value.
+    pub value: LargeValue,
+    /// The key of the connection's source.
+    holder: usize,
+    worker: Rc<Worker>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.worker.holders.borrow_mut().remove(&self.holder);
+    }
 }
 
 /// The worker as the other threads see it.
@@ -139,10 +169,19 @@ impl Worker {
             handle: service.store.handle(),
             turns: Countdown::default(),
         };
-        let memory_max = CONNECTION_MEMORY_BYTES / service.workers().len();
         let idle_timeout_s = service.config.idle_timeout_s;
         let idle = (idle_timeout_s > 0).then(|| IdleWatch::new(idle_timeout_s, service.now_ms()));
-        Rc::new(Worker { service, desk: RefCell::new(desk), index, reactor: Rc::new(reactor), memory_max, idle })
+        let share = service.config.connection_memory() / service.workers().len();
+        Rc::new(Worker {
+            service,
+            desk: RefCell::new(desk),
+            index,
+            reactor: Rc::new(reactor),
+            memory_max: share.max(WORKER_MEMORY_BYTES_MIN),
+            idle,
+            holders: RefCell::default(),
+            next_shed: Cell::new(None),
+        })
     }
 
     /// The counters that this worker writes.
@@ -165,18 +204,72 @@ impl Worker {
         self.reactor.notifier()
     }
 
-    /// Replaces one connection's entry in the account of what connections own; says whether all of it is within bounds.
-    pub fn account(&self, before: usize, after: usize) -> bool {
+    /// Replaces one connection's entry in the account of what connections own.
+    pub fn account(&self, before: usize, after: usize) {
         // Relaxed: this worker alone writes it, and others only show it.
         let account = &self.counters().connection_bytes;
-        let bytes = account.load(Ordering::Relaxed) - before + after;
-        account.store(bytes, Ordering::Relaxed);
-        bytes <= self.memory_max
+        account.store(account.load(Ordering::Relaxed) - before + after, Ordering::Relaxed);
+    }
+
+    /// Whether the connections own more than `quarters` of what they may.
+    fn owns_more_than(&self, quarters: usize) -> bool {
+        self.counters().connection_bytes.load(Ordering::Relaxed) > self.memory_max / 4 * quarters
+    }
+
+    /// Whether the connections own more than they may, as far as that is for more of `what`.
+    pub fn owns_too_much(&self, what: Owned) -> bool {
+        self.owns_more_than(match what {
+            Owned::Input => 4,
+            Owned::Unsent => UNSENT_QUARTERS,
+        })
     }
 
     /// Whether the connections own so much that small pieces are better for all.
     pub fn is_pressed(&self) -> bool {
-        self.counters().connection_bytes.load(Ordering::Relaxed) > self.memory_max / PRESSED_SHARE
+        self.owns_more_than(PRESSED_QUARTERS)
+    }
+
+    /// Whether the connections own so much that clients which do not keep up should get no further answers.
+    pub fn cuts_short(&self) -> bool {
+        self.owns_more_than(CUT_SHORT_QUARTERS)
+    }
+
+    /// Keeps a large value for a client: one, until it is dropped.
+    pub fn hold(self: &Rc<Self>, value: LargeValue, source: &Source) -> Held {
+        self.holders.borrow_mut().insert(source.key());
+        Held { value, holder: source.key(), worker: Rc::clone(self) }
+    }
+
+    /// Whether large values that no item has any more, and that clients are still reading, take too much of the memory.
+    pub fn must_shed(&self) -> bool {
+        self.service.store.loose_large_bytes() > self.loose_max()
+    }
+
+    fn loose_max(&self) -> u64 {
+        self.service.store.memory_limit() as u64 / LOOSE_PART_OF_MEMORY
+    }
+
+    /// Lets every connection that holds a large value look whether it must go.
+    fn shed(&self) {
+        let holders = self.holders.borrow();
+        if holders.is_empty() || !self.must_shed() {
+            self.next_shed.set(None);
+            return;
+        }
+        let now = Instant::now();
+        if self.next_shed.get().is_none_or(|at| now >= at) {
+            self.next_shed.set(Some(now + SHED_INTERVAL_SHORT));
+            holders.iter().for_each(|&key| self.reactor.nudge_sender(key));
+        }
+    }
+
+    /// How long to wait at most: what other workers' clients store may make what ours hold too much.
+    fn patience(&self) -> Option<Duration> {
+        if self.holders.borrow().is_empty() {
+            return None;
+        }
+        let is_near = self.service.store.loose_large_bytes() > self.loose_max() / 2;
+        Some(if is_near { SHED_INTERVAL_SHORT } else { SHED_INTERVAL })
     }
 
     /// Serves until it is told to stop, and then until the last answers are sent or the grace is over.
@@ -189,8 +282,9 @@ impl Worker {
                 idle.sweep(self.service.now_ms());
             }
             let busy = run_tasks(&executor);
-            let timeout = self.idle.as_ref().map(|_| IDLE_SWEEP_PERIOD);
+            let timeout = self.idle.as_ref().map(|_| IDLE_SWEEP_PERIOD).into_iter().chain(self.patience()).min();
             self.wait(if busy { Some(Duration::ZERO) } else { timeout });
+            self.shed();
         }
         self.admit(mailbox, &executor);
         self.reactor.drain();

@@ -7,7 +7,7 @@
 //!             receiving -> receiving   `extend`: charges a step further, evicting if need be
 //! LargeValue  receiving -> loose       `freeze`: it is whole, and shared from here on
 //!             loose -> current         `into_address`: the first record names it
-//!             current -> loose         `from_address`: the last record has left the index
+//!             current -> loose         `from_address`, and the drop of what it answers: the last record has left the index
 //!             loose -> freed           the last reference is dropped: pages go back, then the charge
 //! ```
 //! A value that is *receiving* or *loose* cannot be evicted, so both are counted. What is receiving is bounded: at most half of the
@@ -283,14 +283,12 @@ impl LargeValue {
     ///
     /// # Safety
     /// `address` came from [`LargeValue::into_address`], and is taken back once.
-    pub(super) unsafe fn from_address(address: usize) -> LargeValue {
+    pub(super) unsafe fn from_address(address: usize) -> Released {
         // SAFETY: the caller's promise: the record's reference is ours now.
         let value = unsafe { LargeValue::at(address) };
         // Relaxed: as in `into_address`.
-        if value.header().records.fetch_sub(1, Ordering::Relaxed) == 1 {
-            value.memory().loose.fetch_add(pages(value.len()) as u64, Ordering::Relaxed);
-        }
-        value
+        let was_last = value.header().records.fetch_sub(1, Ordering::Relaxed) == 1;
+        Released { value, was_last }
     }
 
     /// Another reference beside the record's.
@@ -337,6 +335,28 @@ impl LargeValue {
     fn memory(&self) -> &LargeMemory {
         // SAFETY: fixed by `freeze`; the value's reference to it goes with the last of ours.
         unsafe { &*(*self.header().keeper.get()).cast::<LargeMemory>() }
+    }
+}
+
+/// The reference of a record that has left the index. Drop it when no guard can reach the record any more: what is there then
+/// is there because of readers.
+pub(super) struct Released {
+    value: LargeValue,
+    /// Was it the last record that named the value?
+    was_last: bool,
+}
+
+impl Released {
+    pub(super) fn len(&self) -> usize {
+        self.value.len()
+    }
+}
+
+impl Drop for Released {
+    fn drop(&mut self) {
+        if self.was_last {
+            self.value.memory().loose.fetch_add(pages(self.value.len()) as u64, Ordering::Relaxed);
+        }
     }
 }
 

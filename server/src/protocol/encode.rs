@@ -39,6 +39,10 @@ pub enum Reply {
     NoMemoryToStore,
     /// No memory for the rest of a large value.
     NoMemoryToReceive,
+    /// No memory for what is still to be answered.
+    NoMemoryToAnswer,
+    /// No memory for a command that has not arrived as a whole.
+    NoMemoryToRead,
     /// No memory for incr or decr.
     NoMemory,
     /// The shutdown command is not enabled.
@@ -165,6 +169,8 @@ impl Reply {
             Reply::TooLarge => b"SERVER_ERROR object too large for cache\r\n",
             Reply::NoMemoryToStore => b"SERVER_ERROR out of memory storing object\r\n",
             Reply::NoMemoryToReceive => b"SERVER_ERROR Out of memory during read\r\n",
+            Reply::NoMemoryToAnswer => b"SERVER_ERROR out of memory writing get response\r\n",
+            Reply::NoMemoryToRead => b"SERVER_ERROR out of memory reading request\r\n",
             Reply::NoMemory => b"SERVER_ERROR out of memory\r\n",
             Reply::DuplicateFlag => b"CLIENT_ERROR duplicate flag\r\n",
             Reply::BadFlag => b"CLIENT_ERROR invalid flag\r\n",

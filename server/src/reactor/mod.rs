@@ -90,6 +90,8 @@ struct Readiness {
     ended: Cell<bool>,
     /// Whether the task is to stop waiting for input: see [`Canceller`].
     cancelled: Cell<bool>,
+    /// Whether the task is to look again although nothing has happened to its socket.
+    nudged: Cell<bool>,
     /// Which of the two the task waits for. A source serves one task, which waits for one thing at a time.
     waits_for: Cell<Interest>,
     waker: RefCell<Option<Waker>>,
@@ -170,6 +172,16 @@ impl Reactor {
         }
     }
 
+    /// Ends the [`Source::writable`] of a source, writable or not, if it is waited for.
+    pub fn nudge_sender(&self, key: usize) {
+        if let Some(Some(readiness)) = self.sources.borrow().slots.get(key)
+            && readiness.waits_for.get() == Interest::Writable
+        {
+            readiness.nudged.set(true);
+            readiness.wake();
+        }
+    }
+
     /// Whether [`drain`](Self::drain) was called.
     pub fn is_draining(&self) -> bool {
         self.draining.get()
@@ -229,6 +241,11 @@ impl Source {
     /// The socket itself.
     pub fn socket(&self) -> &OwnedFd {
         &self.socket
+    }
+
+    /// What the reactor calls it; unique among the sources that there are.
+    pub fn key(&self) -> usize {
+        self.key
     }
 
     /// Whether a [`receive`](Self::receive) may bring something.
@@ -306,7 +323,7 @@ impl Source {
         self.ready(Interest::Readable).await;
     }
 
-    /// Waits until something may be sent.
+    /// Waits until something may be sent, or until [`Reactor::nudge_sender`].
     pub async fn writable(&self) {
         self.ready(Interest::Writable).await;
     }
@@ -323,7 +340,7 @@ impl Source {
                 Interest::Readable => {
                     readiness.readable.get() || readiness.cancelled.get() || self.reactor.is_draining()
                 }
-                _ => readiness.writable.get(),
+                _ => readiness.writable.get() || readiness.nudged.take(),
             };
             if ready {
                 readiness.waits_for.set(Interest::Nothing);

@@ -152,6 +152,153 @@ fn one_too_many_is_told_and_closed() {
     server.shutdown();
 }
 
+/// A client whose system takes little that it does not read.
+fn deaf(addr: std::net::SocketAddr) -> Tcp {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.connect(&addr.into()).unwrap();
+    let socket = TcpStream::from(socket);
+    socket.set_nodelay(true).unwrap();
+    socket.set_read_timeout(Some(crate::support::PATIENCE)).unwrap();
+    Tcp(socket)
+}
+
+/// Protocol 6.8. Clients that ask for much and do not read use up the memory for answers: those that read on later are told in the
+/// place of the values that are missing, and go on. Whoever reads is not concerned.
+#[test]
+fn p6_8_slow_multi_gets_are_cut_short_when_memory_is_used_up() {
+    let limit = 1 << 20;
+    let server = start(Config { connection_memory_bytes: Some(limit), ..config() });
+    let addr = server.addr();
+    let value = "v".repeat(1_500);
+    let hit = format!("VALUE k 0 1500\r\n{value}\r\n");
+    let mut reader = Tcp::connect(addr);
+    assert_eq!(reader.ask(format!("set k 0 0 1500\r\n{value}\r\n").as_bytes()), "STORED\r\n");
+    let keys = 2_000;
+    let line = format!("get{}\r\n", " k".repeat(keys));
+    let mut slow = Vec::new();
+    while stat(addr, "response_obj_oom") == 0 && slow.len() < 500 {
+        let mut client = deaf(addr);
+        client.send(line.as_bytes());
+        slow.push(client);
+        assert!(stat(addr, "response_obj_bytes") as usize <= limit);
+    }
+    assert!((20..500).contains(&slow.len()), "{} clients use it up", slow.len());
+    // Whoever reads gets everything.
+    for _ in 0..3 {
+        reader.send(line.as_bytes());
+        assert!(reader.read(keys * hit.len()) == hit.repeat(keys).as_bytes());
+        assert_eq!(reader.line(), "END\r\n");
+    }
+    // One after the other begins to read.
+    let (mut told, mut closed) = (0, 0);
+    for mut client in slow {
+        let mut answer = Vec::new();
+        let end = loop {
+            let mut bytes = [0; 65_536];
+            let len = client.0.read(&mut bytes).unwrap_or(0);
+            answer.extend_from_slice(&bytes[..len]);
+            if len == 0 || answer.ends_with(b"END\r\n") || answer.ends_with(b"get response\r\n") {
+                break len;
+            }
+        };
+        let whole = answer.len() / hit.len() * hit.len();
+        assert!(answer[..whole] == hit.repeat(whole / hit.len()).as_bytes()[..]);
+        match &answer[whole..] {
+            b"SERVER_ERROR out of memory writing get response\r\n" => {
+                told += 1;
+                assert!(client.ask(b"version\r\n").starts_with("VERSION"), "it can go on");
+            }
+            b"END\r\n" => assert_eq!(answer.len(), keys * hit.len() + 5),
+            // Its memory was refused when it stood in the middle of a value.
+            _ => {
+                assert_eq!(end, 0);
+                closed += 1;
+            }
+        }
+    }
+    assert!(told > 0 && closed < told, "{told} were told, {closed} closed");
+    assert!(stat(addr, "response_obj_oom") >= told + closed);
+    drop(reader);
+    wait_until("all is given back", || stat(addr, "response_obj_bytes") == 0);
+    server.shutdown();
+}
+
+/// The last quarter of the memory is for input; beyond it, whoever sends is told and closed (protocol 6.7).
+#[test]
+fn unfinished_input_of_many_clients_is_bounded() {
+    let limit = 1 << 20;
+    let server = start(Config { connection_memory_bytes: Some(limit), ..config() });
+    let addr = server.addr();
+    let head = format!("set k 0 0 16000\r\n{}", "v".repeat(15_000));
+    let mut senders: Vec<Tcp> = (0..100).map(|_| Tcp::connect(addr)).collect();
+    for client in &mut senders {
+        client.send(head.as_bytes());
+    }
+    wait_until("it is used up", || stat(addr, "read_buf_oom") > 20);
+    assert!(stat(addr, "response_obj_bytes") as usize <= limit + head.len());
+    let mut answers = std::collections::BTreeMap::new();
+    for client in &mut senders {
+        // Those that were closed find the connection broken, now or when they read.
+        let _ = client.0.write_all(format!("{}\r\n", "v".repeat(1_000)).as_bytes());
+        let _ = client.0.shutdown(Shutdown::Write);
+        let mut answer = String::new();
+        let _ = client.0.read_to_string(&mut answer);
+        *answers.entry(answer).or_insert(0) += 1;
+    }
+    assert!(answers["STORED\r\n"] > 50, "{answers:?}");
+    let refused = stat(addr, "read_buf_oom");
+    assert_eq!(answers["STORED\r\n"] + refused, 100, "{answers:?}");
+    server.shutdown();
+}
+
+/// Protocol 6.7 again, for large values: what was replaced while it is being read stays whole for its readers, as long as that leaves enough
+/// to everybody else.
+#[test]
+fn readers_of_replaced_values_get_them_whole_and_cannot_take_all_memory() {
+    let server = start(config());
+    let addr = server.addr();
+    let mut writer = Tcp::connect(addr);
+    let len = 900_000;
+    let mut readers = Vec::new();
+    let closed_before = stat(addr, "response_obj_oom");
+    for version in 0..40_u8 {
+        writer.send(format!("set k 0 0 {len}\r\n").as_bytes());
+        writer.send(&vec![version; len]);
+        assert_eq!(writer.ask(b"\r\n"), "STORED\r\n", "version {version}");
+        let mut reader = deaf(addr);
+        let hits = stat(addr, "get_hits");
+        reader.send(b"get k k k k k k k k\r\n");
+        wait_until("it is being answered", || stat(addr, "get_hits") > hits);
+        readers.push(reader);
+    }
+    let loose = server.service().store.loose_large_bytes();
+    assert!(loose > 2 << 20, "{loose} bytes are held");
+    wait_until("what is in the way has gone", || {
+        server.service().store.loose_large_bytes() <= (16 << 20) / limits::LOOSE_PART_OF_MEMORY
+    });
+    let closed = stat(addr, "response_obj_oom") - closed_before;
+    assert!((20..40).contains(&closed), "{closed} were closed");
+    let mut whole = 0;
+    for reader in &mut readers {
+        let mut answer = Vec::new();
+        let _ = reader.0.shutdown(Shutdown::Write);
+        let _ = reader.0.read_to_end(&mut answer);
+        let head = format!("VALUE k 0 {len}\r\n");
+        let mut rest = &answer[..];
+        while rest.len() >= head.len() + len + 2 {
+            assert_eq!(&rest[..head.len()], head.as_bytes());
+            let value = &rest[head.len()..][..len];
+            assert!(value.iter().all(|byte| *byte == value[0]), "a torn value");
+            rest = &rest[head.len() + len + 2..];
+        }
+        whole += u64::from(rest == b"END\r\n");
+    }
+    assert_eq!(whole, 40 - closed);
+    assert_eq!(server.service().store.loose_large_bytes(), 0);
+    server.shutdown();
+}
+
 /// A statistic, unless there is no seat to ask for it.
 fn stat_or_none(addr: std::net::SocketAddr, name: &str) -> Option<u64> {
     let mut client = Tcp::connect(addr);
