@@ -17,6 +17,7 @@ use crate::command::{self, Plan, Ran, Scene, Step};
 use crate::limits::{BATCH_COMMANDS_MAX, READ_BUFFER_BYTES, VALUE_GROWTH_BYTES};
 use crate::meta;
 use crate::output::Output;
+use crate::protocol::admin::Topic;
 use crate::protocol::encode::CRLF;
 use crate::protocol::meta::{Refusal, Verb, key_bytes, line as parse_meta};
 use crate::protocol::parse::{self, Block, Line, ListEnd};
@@ -189,8 +190,8 @@ enum Tail {
     Enter(State, usize),
     /// A walk over all items is to be made; the input goes on at this position.
     Walk(Order, usize),
-    /// These streams are to be watched, for good.
-    Watch(u32),
+    /// These streams are to be watched; the input goes on at this position.
+    Watch(u32, usize),
 }
 
 /// What is done to the server as a whole, when the commands before it have been.
@@ -468,8 +469,8 @@ impl Session {
                 }
                 None
             }
-            Tail::Watch(streams) => {
-                *at = input.len();
+            Tail::Watch(streams, position) => {
+                *at = position;
                 let begun = if turn.output.is_empty() {
                     Watching::begin(turn.service, streams)
                 } else {
@@ -655,7 +656,7 @@ fn plan(input: &[u8], mut at: usize, commands_max: usize, turn: &mut Turn<'_>) -
             }
             Line::Request { request: Request::Quit, .. } | Line::Hangup => return Tail::Close,
             Line::Request { request: Request::Walk(walk), next } => return Tail::Walk(Order::Plain(walk), next),
-            Line::Request { request: Request::Watch(streams), .. } => return Tail::Watch(streams),
+            Line::Request { request: Request::Watch(streams), next } => return Tail::Watch(streams, next),
             Line::Request { request: Request::Shutdown { stop, noreply }, next } => {
                 let reply = match stop {
                     _ if !turn.service.config.shutdown_allowed => Reply::ShutdownDisabled,
@@ -679,6 +680,10 @@ fn plan(input: &[u8], mut at: usize, commands_max: usize, turn: &mut Turn<'_>) -
             Line::Request { request, next } => {
                 plan.push(Step::Run(request), start);
                 at = next;
+                if matches!(request, Request::Stats(Topic::DetailOn | Topic::DetailOff)) {
+                    // What is observed is looked up once a plan.
+                    return Tail::Limit(at);
+                }
             }
             Line::Refused { reply, next, swallow: block } => {
                 at = next;

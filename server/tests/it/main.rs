@@ -11,6 +11,8 @@ mod memory;
 mod program;
 mod stats;
 mod support;
+mod table;
 mod time;
 mod wire;
+mod wire_admin;
 mod wire_meta;

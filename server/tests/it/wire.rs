@@ -1,130 +1,16 @@
-//! The wire table: bytes in, bytes out, one row or more for every rule of the protocol's sections 1-3, 5-7 that concerns classic commands.
-//!
-//! Each case runs over TCP in one piece, and in memory: in one piece, cut in two at every byte, byte by byte, behind and before
-//! other commands, with responses sent in slices as short as possible, and with one command a turn.
+//! The wire table of the classic commands: protocol.md sections 1 to 3 and 5 to 7. Run as in [`table`](crate::table).
 
 use memkv_engine::clock::Clock;
 use memkv_server::Config;
 use memkv_server::loopback::Loopback;
 
-use crate::support::{Tcp, config, matches, show, start};
+use crate::support::{config, show};
+use crate::table::{BAD_CHUNK, BAD_LINE, TOO_LARGE, Table, case, check, key, rows};
 
-/// Bytes in, bytes out. In the output, `{n}` stands for any number.
-pub(crate) struct Case {
-    /// Begins with the rule it is about.
-    name: &'static str,
-    input: Vec<u8>,
-    output: Vec<u8>,
-    /// Whether the server closes the connection after this.
-    closes: bool,
-    /// Whether the rule is about how much arrives at once, so that cutting the input changes the answer.
-    uncut: bool,
-}
-
-pub(crate) fn case(name: &'static str, input: impl Into<Vec<u8>>, output: impl Into<Vec<u8>>) -> Case {
-    Case { name, input: input.into(), output: output.into(), closes: false, uncut: false }
-}
-
-impl Case {
-    pub(crate) fn closes(self) -> Case {
-        Case { closes: true, ..self }
-    }
-
-    pub(crate) fn uncut(self) -> Case {
-        Case { uncut: true, ..self }
-    }
-
-    #[track_caller]
-    fn expect(&self, how: &str, pattern: &[u8], answer: &[u8]) {
-        assert!(
-            matches(pattern, answer),
-            "{} ({how})\n   input: {}\nexpected: {}\n  answer: {}",
-            self.name,
-            show(&self.input),
-            show(pattern),
-            show(answer)
-        );
-    }
-
-    fn expect_end(&self, how: &str, closed: bool) {
-        assert_eq!(closed, self.closes, "{} ({how}): closed", self.name);
-    }
-}
-
-const BEFORE: &[u8] = b"set before 5 0 6\r\nbefore\r\nget before\r\n";
-const BEFORE_ANSWER: &[u8] = b"STORED\r\nVALUE before 5 6\r\nbefore\r\nEND\r\n";
-const AFTER: &[u8] = b"bogus\r\nversion\r\n";
-const AFTER_ANSWER: &[u8] = b"ERROR\r\nVERSION 1.6.45 memkv-0.1.0\r\n";
-
-/// Runs every case in every way against servers with these settings.
-pub(crate) fn check(config: Config, cases: Vec<Case>) {
-    let loopback = |config: Config| Loopback::new(config, Clock::manual(1_700_000_000_000).0).expect("settings");
-    let server = start(config.clone());
-    let memory = loopback(config.clone());
-    let one_a_turn = loopback(Config { commands_per_turn: 1, ..config });
-    let fresh = |base: &Loopback| {
-        let mut client = base.another();
-        let _ = client.send(b"flush_all\r\n");
-        client
-    };
-    for case in &cases {
-        let mut client = fresh(&memory);
-        case.expect("whole", &case.output, &client.send(&case.input));
-        case.expect_end("whole", client.is_closed());
-
-        let over_tcp = |input: &[u8]| {
-            Tcp::connect(server.addr()).finish(b"flush_all\r\n");
-            Tcp::connect(server.addr()).finish(input)
-        };
-        case.expect("over TCP", &case.output, &over_tcp(&case.input));
-
-        let mut client = fresh(&memory).slice_bytes(1);
-        case.expect("in short slices", &case.output, &client.send(&case.input));
-
-        let mut client = fresh(&one_a_turn);
-        case.expect("one command a turn", &case.output, &client.send(&case.input));
-
-        if !case.uncut {
-            for at in 1..case.input.len().min(400) {
-                let mut client = fresh(&memory);
-                let mut answer = client.send(&case.input[..at]);
-                answer.extend(client.send(&case.input[at..]));
-                case.expect(&format!("cut at {at}"), &case.output, &answer);
-                case.expect_end("cut", client.is_closed());
-            }
-            let mut client = fresh(&memory);
-            let answer: Vec<u8> = case.input.iter().flat_map(|byte| client.send(&[*byte])).collect();
-            case.expect("byte by byte", &case.output, &answer);
-        }
-
-        // A line that is closed on for want of a newline must not get one.
-        let behind: &[u8] = if case.closes && !case.input.ends_with(b"\n") { b"" } else { AFTER };
-        let after: &[u8] = if case.closes { b"" } else { AFTER_ANSWER };
-        let input = [BEFORE, &case.input, behind].concat();
-        let output = [BEFORE_ANSWER, &case.output, after].concat();
-        case.expect("among others", &output, &fresh(&memory).send(&input));
-        case.expect("among others, in short slices", &output, &fresh(&memory).slice_bytes(1).send(&input));
-        if !case.closes {
-            // A server that closes with input unread may lose its last answer on the way.
-            case.expect("among others over TCP", &output, &over_tcp(&input));
-        }
-    }
-    server.shutdown();
-}
-
-pub(crate) const BAD_LINE: &str = "CLIENT_ERROR bad command line format\r\n";
-pub(crate) const BAD_CHUNK: &str = "CLIENT_ERROR bad data chunk\r\n";
-pub(crate) const TOO_LARGE: &str = "SERVER_ERROR object too large for cache\r\n";
-
-pub(crate) fn key(len: usize) -> String {
-    "k".repeat(len)
-}
-
-#[test]
 #[rustfmt::skip] // a table: one row a line
-fn framing() {
+fn framing() -> Table {
     let words = |count: usize| " x".repeat(count);
-    check(
+    vec![(
         config(),
         vec![
             case("1.1 a bare newline ends a line", "get a\nset a 0 0 1\n1\r\nget a\n", "END\r\nSTORED\r\nVALUE a 0 1\r\n1\r\nEND\r\n"),
@@ -193,13 +79,30 @@ fn framing() {
             case("1.13 nothing after quit", "set a 0 0 1\r\n1\r\nquit\r\n", "STORED\r\n").closes(),
             case("1.15 binary bytes on a text connection", b"\x80\x00\x00\x01abcdefgh\r\n".to_vec(), "ERROR\r\n"),
         ],
-    );
+    )]
 }
 
-#[test]
+rows! {
+    framing:
+    row_1_1 = "1.1",
+    row_1_2 = "1.2",
+    row_1_3 = "1.3",
+    row_1_4 = "1.4",
+    row_1_5 = "1.5",
+    row_1_6 = "1.6",
+    row_1_7 = "1.7",
+    row_1_8 = "1.8",
+    row_1_9 = "1.9",
+    row_1_10 = "1.10",
+    row_1_11 = "1.11",
+    row_1_12 = "1.12",
+    row_1_13 = "1.13",
+    row_1_15 = "1.15",
+}
+
 #[rustfmt::skip] // a table: one row a line
-fn keys_and_numbers() {
-    check(
+fn keys_and_numbers() -> Table {
+    vec![(
         config(),
         vec![
             case("2.1 a key of 250 bytes", format!("set {0} 0 0 1\r\n1\r\nget {0}\r\n", key(250)), format!("STORED\r\nVALUE {} 0 1\r\n1\r\nEND\r\n", key(250))),
@@ -236,13 +139,23 @@ fn keys_and_numbers() {
             case("2.6 gat into the past answers once", "set a 0 0 1\r\n1\r\ngat -1 a\r\nget a\r\n", "STORED\r\nVALUE a 0 1\r\n1\r\nEND\r\nEND\r\n"),
             case("2.10 the largest flags", "set a 4294967295 0 1\r\n1\r\nget a\r\n", "STORED\r\nVALUE a 4294967295 1\r\n1\r\nEND\r\n"),
         ],
-    );
+    )]
 }
 
-#[test]
+rows! {
+    keys_and_numbers:
+    row_2_1 = "2.1",
+    row_2_2 = "2.2",
+    row_2_3 = "2.3",
+    row_2_4 = "2.4",
+    row_2_5 = "2.5",
+    row_2_6 = "2.6",
+    row_2_10 = "2.10",
+}
+
 #[rustfmt::skip] // a table: one row a line
-fn storage() {
-    check(
+fn storage() -> Table {
+    vec![(
         config(),
         vec![
             case("3 set replaces", "set a 1 0 1\r\n1\r\nset a 2 0 2\r\n22\r\nget a\r\n", "STORED\r\nSTORED\r\nVALUE a 2 2\r\n22\r\nEND\r\n"),
@@ -270,17 +183,36 @@ fn storage() {
             case("3 quit", "quit\r\n", "").closes(),
             case("10 shutdown is not enabled", "shutdown\r\n", "SERVER_ERROR: shutdown not enabled\r\n"),
         ],
-    );
+    )]
 }
 
-#[test]
+rows! {
+    storage:
+    row_3_set = "3 set",
+    row_3_add = "3 add",
+    row_3_replace = "3 replace",
+    row_3_append = "3 append",
+    row_3_prepend = "3 prepend",
+    row_3_cas = "3 cas",
+    row_3_get = "3 get",
+    row_3_gets = "3 gets",
+    row_3_gat = "3 gat",
+    row_3_gats = "3 gats",
+    row_3_touch = "3 touch",
+    row_3_delete = "3 delete",
+    row_3_verbosity = "3 verbosity",
+    row_3_version = "3 version",
+    row_3_quit = "3 quit",
+    row_10_shutdown = "10 shutdown",
+}
+
 #[rustfmt::skip] // a table: one row a line
-fn counters() {
+fn counters() -> Table {
     const NON_NUMERIC: &str = "CLIENT_ERROR cannot increment or decrement non-numeric value\r\n";
     let incr = |name: &'static str, value: &str, delta: &str, answer: String| {
         case(name, format!("set a 0 0 {}\r\n{value}\r\nincr a {delta}\r\n", value.len()), format!("STORED\r\n{answer}"))
     };
-    check(
+    vec![(
         config(),
         vec![
             incr("3.1 leading white space and a plus", "\t +7", "1", "8\r\n".into()),
@@ -301,13 +233,17 @@ fn counters() {
                 "STORED\r\n100\r\n99\r\nVALUE a 3 3\r\n99 \r\nEND\r\n",
             ),
         ],
-    );
+    )]
 }
 
-#[test]
+rows! {
+    counters:
+    row_3_1 = "3.1",
+}
+
 #[rustfmt::skip] // a table: one row a line
-fn flush() {
-    check(
+fn flush() -> Table {
+    vec![(
         config(),
         vec![
             case("3.2 flush_all hides what was", "set a 0 0 1\r\n1\r\nflush_all\r\nget a\r\n", "STORED\r\nOK\r\nEND\r\n"),
@@ -318,20 +254,25 @@ fn flush() {
             case("3.2 a bad number", "flush_all x\r\n", "CLIENT_ERROR invalid exptime argument\r\n"),
             case("3.2 a bad number with noreply", "flush_all x noreply\r\n", ""),
         ],
-    );
-    check(
+    ),
+    (
         Config { flush_allowed: false, ..config() },
         vec![
             case("3.2 -F", "flush_all\r\n", "CLIENT_ERROR flush_all not allowed\r\n"),
             case("5.2 -F with noreply", "flush_all noreply\r\n", ""),
         ],
-    );
+    )]
 }
 
-#[test]
+rows! {
+    flush:
+    row_3_2 = "3.2",
+    row_5_2 = "5.2",
+}
+
 #[rustfmt::skip] // a table: one row a line
-fn noreply() {
-    check(
+fn noreply() -> Table {
+    vec![(
         config(),
         vec![
             case("5.1 of every storage command", "set a 0 0 1 noreply\r\n1\r\nadd a 0 0 1 noreply\r\n2\r\nreplace a 0 0 1 noreply\r\n3\r\nappend a 0 0 1 noreply\r\n4\r\nprepend a 0 0 1 noreply\r\n5\r\ncas a 0 0 1 0 noreply\r\n6\r\nget a\r\n", "VALUE a 0 3\r\n534\r\nEND\r\n"),
@@ -354,17 +295,25 @@ fn noreply() {
             case("5.4 quit noreply quits", "quit noreply\r\n", "").closes(),
             case("5.5 hides a bad data chunk", "set a 0 0 1 noreply\r\n12\r\n", BAD_LINE),
         ],
-    );
+    )]
 }
 
-#[test]
+rows! {
+    noreply:
+    row_5_1 = "5.1",
+    row_5_2 = "5.2",
+    row_5_3 = "5.3",
+    row_5_4 = "5.4",
+    row_5_5 = "5.5",
+}
+
 #[rustfmt::skip] // a table: one row a line
-fn oversize() {
+fn oversize() -> Table {
     // Key of one byte, no flags: 48 + 8 + 1 + 1 + 2 bytes beside the value.
     let item_bytes_max = 2048;
     let most = item_bytes_max - 60;
     let set = |verb: &str, len: usize, noreply: &str| format!("{verb} a 0 0 {len}{noreply}\r\n{}\r\n", "v".repeat(len));
-    check(
+    vec![(
         Config { item_bytes_max, ..config() },
         vec![
             case("6.1 the largest value", format!("{}get a\r\n", set("set", most, "")), format!("STORED\r\nVALUE a 0 {most}\r\n{}\r\nEND\r\n", "v".repeat(most))),
@@ -379,7 +328,14 @@ fn oversize() {
             case("6.5 append to more than fits", format!("{}append a 0 0 1\r\n1\r\nget a\r\n", set("set", most, "")), format!("STORED\r\nNOT_STORED\r\nVALUE a 0 {most}\r\n{}\r\nEND\r\n", "v".repeat(most))),
             case("6.5 prepend to more than fits", format!("{}prepend a 0 0 1\r\n1\r\n", set("set", most, "")), "STORED\r\nNOT_STORED\r\n"),
         ],
-    );
+    )]
+}
+
+rows! {
+    oversize:
+    row_6_1 = "6.1",
+    row_6_2 = "6.2",
+    row_6_5 = "6.5",
 }
 
 #[test]
@@ -405,14 +361,18 @@ fn values_of_every_size() {
     }
 }
 
-#[test]
 #[rustfmt::skip] // a table: one row a line
-fn without_cas() {
-    check(
+fn without_cas() -> Table {
+    vec![(
         Config { cas: false, ..config() },
         vec![
             case("7 gets shows 0", "set a 0 0 1\r\n1\r\ngets a\r\n", "STORED\r\nVALUE a 0 1 0\r\n1\r\nEND\r\n"),
             case("7 cas never succeeds", "cas a 0 0 1 0\r\n1\r\nset a 0 0 1\r\n1\r\ncas a 0 0 1 0\r\n2\r\n", "NOT_FOUND\r\nSTORED\r\nEXISTS\r\n"),
         ],
-    );
+    )]
+}
+
+rows! {
+    without_cas:
+    row_7 = "7",
 }

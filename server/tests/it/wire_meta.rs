@@ -1,11 +1,11 @@
-//! The wire table of the meta commands: protocol.md section 4, and what 2, 5, 6, 7 and 28 say of them. Run as in [`wire`](crate::wire).
+//! The wire table of the meta commands: protocol.md section 4, and what 2, 5, 6, 7 and 28 say of them. Run as in [`table`](crate::table).
 
 use memkv_engine::clock::Clock;
 use memkv_server::Config;
 use memkv_server::loopback::Loopback;
 
 use crate::support::{config, show};
-use crate::wire::{BAD_CHUNK, BAD_LINE, TOO_LARGE, case, check, key};
+use crate::table::{BAD_CHUNK, BAD_LINE, TOO_LARGE, Table, case, check, key, rows};
 
 const TOO_MANY: &str = "CLIENT_ERROR options flags are too long\r\n";
 const DUPLICATE: &str = "CLIENT_ERROR duplicate flag\r\n";
@@ -18,12 +18,11 @@ const BAD_MA_MODE: &str = "CLIENT_ERROR invalid mode for ma M token\r\n";
 const NON_NUMERIC: &str = "CLIENT_ERROR cannot increment or decrement non-numeric value\r\n";
 const VERSION: &str = "VERSION 1.6.45 memkv-{n}.{n}.{n}\r\n";
 
-#[test]
 #[rustfmt::skip] // a table: one row a line
-fn common_rules() {
+fn common_rules() -> Table {
     let seventeen = "b c f h k l q s t u v x I L MS P T1";
     let opaque = |len: usize| format!("O{}", "o".repeat(len));
-    check(
+    vec![(
         config(),
         vec![
             case("1.2 mn and a bare newline", "mn\n", BAD_LINE),
@@ -93,13 +92,39 @@ fn common_rules() {
             case("2.6 T follows the rules of exptime", "ms a 1 T-1\r\n1\r\nmg a\r\nms a 1 T2592001\r\n1\r\nmg a\r\nms a 1 T2592000\r\n1\r\nmg a t\r\n", "HD\r\nEN\r\nHD\r\nEN\r\nHD\r\nHD t2592000\r\n"),
             case("5.4 noreply is no meta flag", "mg k noreply\r\n", BAD_FLAG),
         ],
-    );
+    )]
 }
 
-#[test]
+rows! {
+    common_rules:
+    row_1_2 = "1.2",
+    row_1_6 = "1.6",
+    row_1_3 = "1.3",
+    row_1_4 = "1.4",
+    row_1_5 = "1.5",
+    row_1_9 = "1.9",
+    row_4_1_1 = "4.1.1",
+    row_4_1_2 = "4.1.2",
+    row_4_1_3 = "4.1.3",
+    row_4_1_4 = "4.1.4",
+    row_4_1_5 = "4.1.5",
+    row_4_1_6 = "4.1.6",
+    row_4_1_7 = "4.1.7",
+    row_4_1_8 = "4.1.8",
+    row_4_1_9 = "4.1.9",
+    row_28_9 = "28.9",
+    row_4_1_10 = "4.1.10",
+    row_4_1_11 = "4.1.11",
+    row_4_1_12 = "4.1.12",
+    row_2_1 = "2.1",
+    row_2_3 = "2.3",
+    row_2_6 = "2.6",
+    row_5_4 = "5.4",
+}
+
 #[rustfmt::skip] // a table: one row a line
-fn meta_get() {
-    check(
+fn meta_get() -> Table {
+    vec![(
         config(),
         vec![
             case("4.2 a miss", "mg a\r\nmg a v s f c t h l\r\nmg a k Oab\r\nmg a Oab k\r\n", "EN\r\nEN\r\nEN ka Oab\r\nEN Oab ka\r\n"),
@@ -139,13 +164,21 @@ fn meta_get() {
             case("4.2 incr in place keeps them, growing does not", "set a 0 0 1\r\n9\r\nmd a I\r\nincr a 0\r\nmg a\r\nincr a 1\r\nmg a\r\n", "STORED\r\nHD\r\n9\r\nHD X W\r\n10\r\nHD\r\n"),
             case("4.2 md I lets another win", "set a 0 0 1\r\n1\r\nmd a I\r\nmg a\r\nmg a\r\nmd a I\r\nmg a\r\n", "STORED\r\nHD\r\nHD X W\r\nHD Z X\r\nHD\r\nHD X W\r\n"),
         ],
-    );
+    )]
 }
 
-#[test]
+rows! {
+    meta_get:
+    row_4_2 = "4.2",
+    row_28_8 = "28.8",
+    row_2_9 = "2.9",
+    row_3_3 = "3.3",
+    row_28_7 = "28.7",
+}
+
 #[rustfmt::skip] // a table: one row a line
-fn meta_set() {
-    check(
+fn meta_set() -> Table {
+    vec![(
         config(),
         vec![
             case("4.3 a plain set", "ms a 2\r\n11\r\nget a\r\n", "HD\r\nVALUE a 0 2\r\n11\r\nEND\r\n"),
@@ -180,13 +213,24 @@ fn meta_set() {
             case("1.12 a bad key is swallowed", format!("ms {} 7\r\nversion\r\n", key(251)), BAD_LINE),
             case("28.1 swallowed when quiet", "ms a 7 q z\r\nversion\r\n", BAD_FLAG),
         ],
-    );
+    )]
 }
 
-#[test]
+rows! {
+    meta_set:
+    row_4_3 = "4.3",
+    row_28_8 = "28.8",
+    row_7 = "7",
+    row_28_3 = "28.3",
+    row_5_5 = "5.5",
+    row_1_11 = "1.11",
+    row_1_12 = "1.12",
+    row_28_1 = "28.1",
+}
+
 #[rustfmt::skip] // a table: one row a line
-fn meta_delete() {
-    check(
+fn meta_delete() -> Table {
+    vec![(
         config(),
         vec![
             case("4.4 delete", "md a\r\nset a 0 0 1\r\n1\r\nmd a\r\nmg a\r\n", "NF\r\nSTORED\r\nHD\r\nEN\r\n"),
@@ -206,13 +250,17 @@ fn meta_delete() {
             case("4.4 x with C", "ms a 3 E77\r\n123\r\nmd a x C5\r\nmd a x C77 q\r\nmg a v\r\n", "HD\r\nEX\r\nVA 0\r\n\r\n"),
             case("4.4 x with a key in base64", "ms Zm9v 3 b\r\n123\r\nmd Zm9v x b k\r\nmg foo k v\r\n", "HD\r\nHD kZm9v b\r\nVA 0 kZm9v b\r\n\r\n"),
         ],
-    );
+    )]
 }
 
-#[test]
+rows! {
+    meta_delete:
+    row_4_4 = "4.4",
+}
+
 #[rustfmt::skip] // a table: one row a line
-fn meta_arithmetic() {
-    check(
+fn meta_arithmetic() -> Table {
+    vec![(
         config(),
         vec![
             case("4.5 incr by 1", "set a 0 0 1\r\n1\r\nma a\r\nma a v\r\n", "STORED\r\nHD\r\nVA 1\r\n3\r\n"),
@@ -235,14 +283,20 @@ fn meta_arithmetic() {
             case("28.5 what is read as a number", "set a 0 0 7\r\n +5 abc\r\nma a v\r\n", "STORED\r\nVA 1\r\n6\r\n"),
             case("4.5 flags stay", "set a 7 0 1\r\n9\r\nma a\r\nmg a f v\r\n", "STORED\r\nHD\r\nVA 2 f7\r\n10\r\n"),
         ],
-    );
+    )]
 }
 
-#[test]
+rows! {
+    meta_arithmetic:
+    row_4_5 = "4.5",
+    row_28_4 = "28.4",
+    row_28_5 = "28.5",
+}
+
 #[rustfmt::skip] // a table: one row a line
-fn meta_debug_and_pipelines() {
+fn meta_debug_and_pipelines() -> Table {
     let quiet: String = (0..300).map(|n| format!("mg k{n} q v k\r\n")).collect();
-    check(
+    vec![(
         config(),
         vec![
             case("4.6 me", "set foo 0 0 3\r\nbar\r\nme foo\r\nmg foo\r\nme foo\r\n", "STORED\r\nME foo exp=-1 la={n} cas={n} fetch=no cls=1 size=65\r\nHD\r\nME foo exp=-1 la={n} cas={n} fetch=yes cls=1 size=65\r\n"),
@@ -254,15 +308,21 @@ fn meta_debug_and_pipelines() {
             case("4.1.12 quiet stores closed by mn", "ms a 1 q\r\n1\r\nms b 1 q\r\n2\r\nma a q\r\nmd b q\r\nmd c q\r\nmg a v q\r\nmg b q\r\nmn\r\n", "NF\r\nVA 1\r\n2\r\nMN\r\n"),
             case("28.3 q for each command", "mg a q\r\nms a 1 q\r\n1\r\nma a q v\r\nmg a v q\r\nmd a q\r\nmd a q\r\nma a q\r\nms a 1 q MR\r\n1\r\nmn\r\n", "VA 1\r\n2\r\nNF\r\nNF\r\nNS\r\nMN\r\n"),
         ],
-    );
+    )]
 }
 
-#[test]
+rows! {
+    meta_debug_and_pipelines:
+    row_4_6 = "4.6",
+    row_4_1_12 = "4.1.12",
+    row_28_3 = "28.3",
+}
+
 #[rustfmt::skip] // a table: one row a line
-fn oversize_and_without_cas() {
+fn oversize_and_without_cas() -> Table {
     let most = 2048 - 60;
     let ms = |flags: &str, len: usize| format!("ms a {len}{flags}\r\n{}\r\n", "v".repeat(len));
-    check(
+    vec![(
         Config { item_bytes_max: 2048, ..config() },
         vec![
             case("6.1 the largest value", ms(" s", most), format!("HD s{most}\r\n")),
@@ -276,15 +336,23 @@ fn oversize_and_without_cas() {
             case("6.2 other modes keep it", format!("set a 0 0 1\r\n1\r\n{}{}mg a v\r\n", ms(" ME", most + 1), ms(" MA", most + 1)), format!("STORED\r\n{TOO_LARGE}{TOO_LARGE}VA 1\r\n1\r\n")),
             case("6.5 append to more than fits", format!("{}ms a 1 MA k\r\n1\r\nms a 1 MP\r\n1\r\n", ms("", most)), "HD\r\nNS ka\r\nNS\r\n"),
         ],
-    );
-    check(
+    ),
+    (
         Config { cas: false, ..config() },
         vec![
             case("7 c shows 0", "ms a 1 c E77\r\n1\r\nmg a c\r\nma a c\r\nme a\r\n", "HD c0\r\nHD c0\r\nHD c0\r\nME a exp=-1 la={n} cas=0 fetch=yes cls=1 size=53\r\n"),
             case("7 ms C never matches", "ms a 1 C5\r\n1\r\nms a 1\r\n1\r\nms a 1 C5\r\n1\r\nms a 1 C0\r\n1\r\n", "NF\r\nHD\r\nEX\r\nEX\r\n"),
             case("7 md C0 deletes", "ms a 1\r\n1\r\nmd a C5\r\nmd a C0\r\nmg a\r\n", "HD\r\nEX\r\nHD\r\nEN\r\n"),
         ],
-    );
+    )]
+}
+
+rows! {
+    oversize_and_without_cas:
+    row_6_1 = "6.1",
+    row_6_2 = "6.2",
+    row_6_5 = "6.5",
+    row_7 = "7",
 }
 
 /// Around what fits into the read buffer with its line, what grows in steps, and what is large to the store (protocol 1.11, 4.3).
