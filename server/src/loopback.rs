@@ -33,6 +33,7 @@ pub struct Loopback {
     output: Output,
     unfinished: Vec<u8>,
     slice_bytes: usize,
+    one_slice_a_call: bool,
     closed: bool,
 }
 
@@ -65,6 +66,7 @@ impl Loopback {
             output: Output::new(),
             unfinished: Vec::new(),
             slice_bytes: crate::limits::RESPONSE_SLICE_BYTES,
+            one_slice_a_call: false,
             closed: false,
         }
     }
@@ -72,6 +74,12 @@ impl Loopback {
     /// Lets responses be sent in slices of this many bytes, to see what happens at the seams.
     pub fn slice_bytes(mut self, bytes: usize) -> Loopback {
         self.slice_bytes = bytes;
+        self
+    }
+
+    /// Lets each call bring one slice at most, as a client that reads slowly would have it; [`poll`](Self::poll) brings the next.
+    pub fn one_slice_a_call(mut self) -> Loopback {
+        self.one_slice_a_call = true;
         self
     }
 
@@ -90,7 +98,7 @@ impl Loopback {
         self.unfinished.len() + self.session.owned_bytes()
     }
 
-    /// Answers what has come up since, for a client that watches.
+    /// Answers what has come up since, for a client that watches or reads slowly.
     pub fn poll(&mut self) -> Vec<u8> {
         let mut answer = Vec::new();
         self.advance(&mut answer);
@@ -141,6 +149,7 @@ impl Loopback {
             }
             match progress.status {
                 Status::Hungry | Status::Watch => break,
+                Status::Full | Status::Yield if self.one_slice_a_call => break,
                 Status::Full | Status::Yield => {}
                 Status::Close => {
                     self.closed = true;

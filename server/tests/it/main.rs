@@ -13,6 +13,8 @@ mod stats;
 mod support;
 mod table;
 mod time;
+mod walks;
+mod watch;
 mod wire;
 mod wire_admin;
 mod wire_meta;
