@@ -58,7 +58,8 @@ fn row_10_metadump_blocks_nobody() {
         let server = start(Config { reactor, ..config() });
         let mut other = Tcp::connect(server.addr());
         for i in 0..100 {
-            let many: String = (0..500).map(|j| format!("set {}{i}-{j} 0 0 1 noreply\r\n1\r\n", "k".repeat(200))).collect();
+            let many: String =
+                (0..500).map(|j| format!("set {}{i}-{j} 0 0 1 noreply\r\n1\r\n", "k".repeat(200))).collect();
             other.send(many.as_bytes());
         }
         assert_eq!(other.ask(b"version\r\n"), "VERSION 1.6.45 memkv-0.1.0\r\n");
