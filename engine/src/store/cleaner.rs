@@ -659,6 +659,31 @@ impl Cleaner {
         }
     }
 
+    /// Moves every record of the oldest sealed segment, whether that wins anything or not: a compaction going flat out. False if there was
+    /// nothing to move, or no room.
+    #[cfg(all(test, not(crossbeam_loom)))]
+    pub(super) fn move_oldest(&mut self) -> bool {
+        let batch = self.handle.batch();
+        let (store, writer, guard) = (batch.store, batch.writer, &batch.guard);
+        // What it has moved it moves again.
+        writer.seal(store, Queue::Small);
+        let survey = store.log.segments.survey(0);
+        let oldest = survey.oldest.into_iter().flatten().min_by_key(|seen| seen.generation());
+        let Some(seen) = oldest.filter(|&seen| writer.sweep.is_none() && store.log.segments.take_if(seen)) else {
+            return false;
+        };
+        writer.sweep = Some(Sweep::new(seen, Goal::Compact));
+        loop {
+            match store.sweep(writer, guard, SLICE_BUDGET) {
+                Swept::Part => {}
+                swept => {
+                    guard.flush();
+                    return swept == Swept::Segment;
+                }
+            }
+        }
+    }
+
     /// Does a slice of work, about a quarter of a millisecond, if there is any.
     pub fn run_slice(&mut self) -> Pace {
         let batch = self.handle.batch();

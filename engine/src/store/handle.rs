@@ -272,7 +272,7 @@ impl Writer {
     }
 
     /// Closes the open segment of a queue, if there is one.
-    fn seal(&mut self, store: &Store, queue: Queue) {
+    pub(super) fn seal(&mut self, store: &Store, queue: Queue) {
         if let Some(open) = self.open[queue as usize].take() {
             store.log.seal(open.segment);
         }

@@ -279,10 +279,10 @@ impl Store {
     }
 
     /// Changes the memory limit. A lower one is reached by and by: a [`Cleaner`], or else the next writers, evict until what is held fits. A store that
-    /// does not evict keeps what it has, and takes nothing new before that fits.
+    /// does not evict keeps what it has, and takes nothing new before that fits. The index keeps the size it has grown to.
     ///
     /// # Errors
-    /// [`ConfigError::MemoryTooSmall`], or [`ConfigError::MemoryTooLarge`] if the limit is more than 16 times the one that the store was made with,
+    /// [`ConfigError::MemoryTooSmall`], also if the index alone would take more than half of it, or [`ConfigError::MemoryTooLarge`] if the limit is more than 16 times the one that the store was made with,
     /// or more than the system had addresses for.
     ///
     /// ```
@@ -294,7 +294,8 @@ impl Store {
     /// # Ok::<(), memkv_engine::store::ConfigError>(())
     /// ```
     pub fn set_memory_limit(&self, bytes: usize) -> Result<(), ConfigError> {
-        let bytes_min = Self::memory_bytes_min(&self.config).max(self.log.limit_min() as usize);
+        let bytes_min =
+            Self::memory_bytes_min(&self.config).max(self.log.limit_min() as usize).max(2 * self.table.bytes());
         if bytes < bytes_min {
             return Err(ConfigError::MemoryTooSmall { bytes_min });
         }

@@ -8,6 +8,7 @@ use std::sync::Barrier;
 
 mod counters;
 mod large;
+mod cleaning;
 mod meta;
 mod scan;
 
@@ -160,6 +161,8 @@ fn against_model(ops: &[Op]) {
     let (store, hands) = small_store(1 << 20);
     // Two handles take turns, so that records of one key come from segments of different generations.
     let mut users = [User::new(&store), User::new(&store)];
+    // Nothing that is moved may show.
+    let mut mover = Cleaner::new(&store);
     let mut model = Model { items: BTreeMap::new(), now_ms: 0, flush_at_ms: None };
     let mut last_cas: BTreeMap<u8, u64> = BTreeMap::new();
     for (turn, op) in ops.iter().cloned().enumerate() {
@@ -255,6 +258,9 @@ fn against_model(ops: &[Op]) {
                 hands.advance_ms(u64::from(ms));
                 model.pass(u64::from(ms));
             }
+        }
+        if turn % 5 == 4 {
+            mover.move_oldest();
         }
         check_accounts(&store);
     }
