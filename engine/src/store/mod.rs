@@ -173,8 +173,8 @@ pub struct Store {
     log: Arc<Log>,
     large: Arc<LargeMemory>,
     ghosts: Ghosts,
-    /// The frequency from which an item stays in the main queue when its turn comes: 1, and more while nearly everything is as popular.
-    main_spared: AtomicU64,
+    /// Sweeps of the main queue in a row in which nearly everything stayed.
+    fruitless_sweeps: AtomicU64,
     /// The thread to wake when segments run low.
     cleaner_thread: OnceLock<Thread>,
     /// The store's own reclamation: only its batches hold back its memory, not whatever else the process pins.
@@ -214,7 +214,7 @@ impl Store {
             log,
             large,
             ghosts,
-            main_spared: AtomicU64::new(1),
+            fruitless_sweeps: AtomicU64::new(0),
             cleaner_thread: OnceLock::new(),
             config,
             clock,
