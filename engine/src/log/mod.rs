@@ -11,7 +11,7 @@
 //! `charged` counts the segments that own pages, the large values and the ghosts; the index is added when the sum is compared with the
 //! limit, which may change at any time.
 //!
-//! **L3** When something is charged, charged bytes, index and headroom together are within the limit. The headroom is what the
+//! **L3** When something is charged, charged bytes, index and headroom together are within the limit; without the headroom, when a cleaner needs a segment. The headroom is what the
 //! index may grow by until the next segment is opened. A split that would go beyond the limit is not done: chains get
 //! longer instead. A segment is charged from its first opening until its pages went back to the system; what a segment is closed with that
 //! it did not fill goes back at once, if that is an eighth of it or more.
@@ -124,6 +124,11 @@ impl Log {
         (((segment << self.segment_shift) + offset) / ALIGN) as u64 + 1
     }
 
+    /// Where in its segment a location is, in bytes.
+    pub(crate) fn offset_of(&self, location: Location) -> usize {
+        (location as usize - 1) * ALIGN & (self.segment_bytes() - 1)
+    }
+
     /// The segment of a location.
     #[inline]
     pub(crate) fn segment_of(&self, location: Location) -> SegmentIndex {
@@ -177,7 +182,7 @@ impl Log {
 
     /// Charges bytes if they fit (L3) and leave `kept` beside them.
     fn charge(&self, bytes: usize, index_bytes: usize, kept: u64) -> bool {
-        let rest = self.limit().saturating_sub(self.headroom() + index_bytes as u64 + kept);
+        let rest = self.limit().saturating_sub(index_bytes as u64 + kept);
         // Relaxed: an account; the memory itself is handed over by other means.
         self.charged
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |charged| {
@@ -208,7 +213,7 @@ impl Log {
 
     /// Charges a large value, or a part of one.
     pub(crate) fn charge_large(&self, bytes: usize, index_bytes: usize) -> bool {
-        let charged = self.charge(bytes, index_bytes, self.kept_for_moves());
+        let charged = self.charge(bytes, index_bytes, self.headroom() + self.kept_for_moves());
         if charged {
             self.large_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         }
@@ -230,10 +235,12 @@ impl Log {
         self.charged.load(Ordering::Relaxed)
     }
 
-    /// Opens a segment: one with pages if there is one, else a fresh one if it may be charged.
-    pub(crate) fn open(&self, queue: Queue, index_bytes: usize) -> Option<SegmentIndex> {
+    /// Opens a segment: one with pages if there is one, else a fresh one if it may be charged. What is opened for records that are moved may take the
+    /// headroom: it frees more than it takes, and the index can wait.
+    pub(crate) fn open(&self, queue: Queue, is_for_moves: bool, index_bytes: usize) -> Option<SegmentIndex> {
         self.segments.open(false, queue).or_else(|| {
-            if !self.charge(self.segment_bytes(), index_bytes, 0) {
+            let kept = if is_for_moves { 0 } else { self.headroom() };
+            if !self.charge(self.segment_bytes(), index_bytes, kept) {
                 return None;
             }
             let segment = self.segments.open(true, queue);

@@ -174,12 +174,17 @@ impl Store {
         self.usable() + self.log.segments.leaving() as u64
     }
 
+    /// Are segments on their way out, beside the one that the caller is sweeping?
+    fn is_room_coming(&self) -> bool {
+        self.log.segments.leaving() > 1
+    }
+
     /// Opens a segment, if the limit has room for it and what it is for may have it.
     pub(super) fn open_segment(&self, queue: Queue, purpose: Use) -> Option<SegmentIndex> {
         if purpose == Use::New && self.usable() <= SEGMENTS_FOR_MOVES {
             return None;
         }
-        self.log.open(queue, self.table.bytes())
+        self.log.open(queue, purpose == Use::Move, self.table.bytes())
     }
 
     /// Calls `take` until it has what it wants, cleaning as needed and evicting as allowed.
@@ -326,6 +331,10 @@ impl Store {
                 }
                 swept
             }
+            None if self.is_room_coming() => {
+                writer.sweep = Some(sweep);
+                Swept::Nothing
+            }
             None => {
                 // Nowhere to move to: others may have more luck, or less to move.
                 self.log.segments.put_back(sweep.segment);
@@ -358,7 +367,7 @@ impl Store {
                 return Some(Swept::Part);
             }
             let mut count = 0;
-            while count < LOOK_AHEAD && sweep.offset < sweep.used {
+            while count < LOOK_AHEAD && sweep.offset < sweep.used && spent < budget {
                 let location = self.log.location(sweep.segment, sweep.offset);
                 // SAFETY: records lie one behind the other up to `used`. The segment is ours until it is recycled, or, for a crawl, was in use
                 // after our guard was pinned, and so is not recycled before that guard is gone (L2).
@@ -389,7 +398,10 @@ impl Store {
                         spent += bytes;
                     }
                     Fate::Stays => sweep.note_staying(record.state(), now),
-                    Fate::NoRoom => return None,
+                    Fate::NoRoom => {
+                        sweep.offset = self.log.offset_of(location);
+                        return None;
+                    }
                 }
             }
         }
@@ -474,7 +486,7 @@ impl Store {
                         }
                         return Fate::Moved(weight);
                     }
-                    Fate::NoRoom if sweep.goal == Goal::Compact => return Fate::NoRoom,
+                    Fate::NoRoom if sweep.goal == Goal::Compact || self.is_room_coming() => return Fate::NoRoom,
                     // No room for what was to be kept: it goes the way of the others.
                     Fate::NoRoom => {}
                     fate => return fate,
@@ -603,11 +615,16 @@ impl Sweep {
         }
     }
 
-    /// How often an item must have been fetched to stay: its size in average sizes, rounded up or down at random, so that the mean is right.
+    /// How often an item must have been fetched to stay: its size in average sizes, rounded up or down at random, so that the mean is right. What is
+    /// about average pays 1.
     fn price(&self, bytes: usize, hash: u64) -> u64 {
+        let parts = bytes as u64 * 256 / self.average_bytes.max(1);
+        if (192..384).contains(&parts) {
+            return 1;
+        }
         // Another draw at every sweep. The factor spreads what differs in the lower bits over the upper ones (Knuth, TAOCP 6.4).
         let draw = (hash ^ self.generation).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56;
-        ((bytes as u64 * 256 / self.average_bytes.max(1) + draw) / 256).min(State::FREQUENCY_MAX)
+        ((parts + draw) / 256).min(State::FREQUENCY_MAX)
     }
 
     /// Notes when a record that stays will expire.

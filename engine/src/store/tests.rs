@@ -6,9 +6,9 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Barrier;
 
+mod cleaning;
 mod counters;
 mod large;
-mod cleaning;
 mod meta;
 mod scan;
 
