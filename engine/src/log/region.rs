@@ -1,6 +1,7 @@
 //! Address ranges: reserved once, with pages as they are first touched.
 
-use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
+use rustix::io::Errno;
+use rustix::mm::{Advice, MapFlags, MlockFlags, ProtFlags, madvise, mlock_with, mmap_anonymous, munlock, munmap};
 
 /// What is accounted for, and given back, as a whole.
 pub(crate) const PAGE_BYTES: usize = 4096;
@@ -57,9 +58,29 @@ impl Region {
     pub(crate) unsafe fn release(&self, offset: usize, bytes: usize) {
         debug_assert!(offset + bytes <= self.bytes);
         // SAFETY: the caller's promise.
-        let advised = unsafe { madvise(self.base.add(offset).cast(), bytes, Advice::LinuxDontNeed) };
-        debug_assert!(advised.is_ok());
+        unsafe { give_back(self.base.add(offset), bytes) };
     }
+}
+
+/// Gives pages back to the system, also if the process has locked all its memory; they read as zeros when they are touched again.
+///
+/// # Safety
+/// The pages are part of a private anonymous mapping, and nobody uses them.
+pub(crate) unsafe fn give_back(pages: *mut u8, bytes: usize) {
+    let pages = pages.cast();
+    // SAFETY: the caller's promise.
+    let advised = unsafe { madvise(pages, bytes, Advice::LinuxDontNeed) };
+    if advised != Err(Errno::INVAL) {
+        debug_assert!(advised.is_ok());
+        return;
+    }
+    // Locked pages are not given back. What was locked stays so, page by page as it is touched again (`mlockall`).
+    // SAFETY: the caller's promise.
+    let advised = unsafe { munlock(pages, bytes).and_then(|()| madvise(pages, bytes, Advice::LinuxDontNeed)) };
+    debug_assert!(advised.is_ok());
+    // Without the right to lock them again the pages are as those of any other process.
+    // SAFETY: as above.
+    let _ = unsafe { mlock_with(pages, bytes, MlockFlags::ONFAULT) };
 }
 
 impl Drop for Region {
@@ -67,5 +88,26 @@ impl Drop for Region {
         // SAFETY: exactly the mapping that `reserve` made.
         let unmapped = unsafe { munmap(self.base.cast(), self.bytes) };
         debug_assert!(unmapped.is_ok());
+    }
+}
+
+#[cfg(all(test, not(crossbeam_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn locked_pages_are_given_back_too() {
+        let region = Region::reserve(4 * PAGE_BYTES, false).expect("possible");
+        // SAFETY: the region is ours.
+        unsafe {
+            mlock_with(region.base().cast(), 4 * PAGE_BYTES, MlockFlags::ONFAULT).expect("everybody may lock 64 KiB");
+            for round in 0..3 {
+                region.base().write_bytes(7, 4 * PAGE_BYTES);
+                region.release(PAGE_BYTES, 2 * PAGE_BYTES);
+                let bytes = std::slice::from_raw_parts(region.base(), 4 * PAGE_BYTES);
+                let sevens = bytes.iter().filter(|&&byte| byte == 7).count();
+                assert_eq!(sevens, 2 * PAGE_BYTES, "round {round}");
+            }
+        }
     }
 }

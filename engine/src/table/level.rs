@@ -24,6 +24,7 @@ impl LevelMemory {
 #[cfg(not(crossbeam_loom))]
 mod imp {
     use super::{Bucket, LevelMemory};
+    use crate::log::region::give_back;
     use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
     use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
     use std::sync::Arc;
@@ -75,9 +76,8 @@ mod imp {
             debug_assert!(from <= to && to <= self.count, "T6: only buckets of this level are given back");
             if self.is_mapped() {
                 let bytes = (to - from) * size_of::<Bucket>();
-                // SAFETY: the range lies inside the mapping.
-                let advised = unsafe { madvise(self.buckets.add(from).cast(), bytes, Advice::LinuxDontNeed) };
-                debug_assert!(advised.is_ok());
+                // SAFETY: the range lies inside the mapping, and the rest is the caller's promise.
+                unsafe { give_back(self.buckets.add(from).cast(), bytes) };
             }
         }
     }
