@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use memkv_engine::clock::Clock;
-use memkv_engine::store::Handle;
+use memkv_engine::store::{Handle, Store};
 
+use crate::StartError;
+use crate::auth::Auth;
 use crate::command::Plan;
 use crate::config::Config;
 use crate::limits::READ_BUFFER_BYTES;
@@ -38,18 +40,14 @@ pub struct Loopback {
 }
 
 impl Loopback {
-    /// A client of a new server.
+    /// A client of a new server, whose clock no client can move.
     ///
     /// # Errors
-    /// If the store cannot be made with these settings.
-    pub fn new(config: Config, clock: Clock) -> Result<Loopback, memkv_engine::store::ConfigError> {
-        let store = memkv_engine::store::Store::new(config.store(), clock)?;
-        Ok(Loopback::of(Service::new(store, config, 1)))
-    }
-
-    /// A client of a server that has no sockets.
-    pub fn of(service: Service) -> Loopback {
-        Loopback::with_service(Arc::new(service))
+    /// If the store cannot be made with these settings, or names and passwords cannot be read.
+    pub fn new(config: Config, clock: Clock) -> Result<Loopback, StartError> {
+        let auth = config.auth_file.as_deref().map(Auth::new).transpose().map_err(StartError::Auth)?;
+        let store = Store::new(config.store(), clock).map_err(StartError::Store)?;
+        Ok(Loopback::with_service(Arc::new(Service::new(store, config, 1).with_auth(auth))))
     }
 
     /// Another client of the same server.

@@ -1,18 +1,23 @@
 //! The server from outside: over sockets, and through the same sessions without them.
 
+mod auth;
 mod cas;
 mod client;
+mod connections;
 mod fairness;
 mod hostile;
 mod limits;
 
 mod loopback_seams;
 mod memory;
+mod options;
+mod process;
 mod program;
 mod stats;
 mod support;
 mod table;
 mod time;
+mod unix_socket;
 mod walks;
 mod watch;
 mod wire;

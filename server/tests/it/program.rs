@@ -2,36 +2,71 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::support::{Tcp, wait_until};
 
 /// A running `memkv`, ended with the test.
-struct Program {
-    child: Child,
-    addr: SocketAddr,
+pub(crate) struct Program {
+    pub(crate) child: Child,
+    /// Where it listens, in its own words.
+    pub(crate) places: Vec<String>,
+    /// What it said before it was ready.
+    pub(crate) before: Vec<String>,
     /// Kept open: a server whose stderr is closed could not log.
-    stderr: BufReader<ChildStderr>,
+    pub(crate) stderr: BufReader<ChildStderr>,
 }
 
 impl Program {
-    fn start(command: &mut Command) -> Program {
+    pub(crate) fn start(command: &mut Command) -> Program {
         let mut child = command.stderr(Stdio::piped()).spawn().expect("memkv starts");
-        let mut stderr = BufReader::new(child.stderr.take().unwrap());
-        let mut line = String::new();
-        while !line.contains(" ready on ") {
-            line.clear();
-            assert!(stderr.read_line(&mut line).unwrap() > 0, "memkv ended before it was ready");
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut program = Program { child, places: Vec::new(), before: Vec::new(), stderr };
+        while program.places.is_empty() {
+            let mut line = String::new();
+            let len = program.stderr.read_line(&mut line).unwrap();
+            assert!(len > 0, "memkv ended before it was ready: {:?}", program.before);
+            match line.split_once(" ready on ") {
+                Some((_, places)) => {
+                    let places = places.split(" (").next().unwrap();
+                    program.places = places.split(", ").map(str::to_owned).collect();
+                }
+                None => program.before.push(line),
+            }
         }
-        let addr = line.split(" ready on ").nth(1).unwrap().split(' ').next().unwrap().parse().expect("an address");
-        Program { child, addr, stderr }
+        program
     }
 
-    fn signal(&self, name: &str) {
-        let status = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
-        assert!(status.success());
+    /// One on any port of the loopback interface, with these arguments.
+    pub(crate) fn with(args: &[&str]) -> Program {
+        Program::start(memkv(&["-p", "-1", "-t", "1", "-u", "root"]).args(args))
     }
+
+    /// The first address that it listens on.
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.places[0].parse().expect("an address")
+    }
+
+    pub(crate) fn client(&self) -> Tcp {
+        Tcp::connect(self.addr())
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        signal(self.child.id(), name);
+    }
+
+    /// Waits for its end; its exit status, and what it has still said.
+    pub(crate) fn end(mut self) -> (ExitStatus, String) {
+        let mut rest = String::new();
+        self.stderr.read_to_string(&mut rest).unwrap();
+        (self.child.wait().unwrap(), rest)
+    }
+}
+
+pub(crate) fn signal(pid: u32, name: &str) {
+    let status = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().unwrap();
+    assert!(status.success());
 }
 
 impl Drop for Program {
@@ -41,20 +76,20 @@ impl Drop for Program {
     }
 }
 
-fn memkv(args: &[&str]) -> Command {
+pub(crate) fn memkv(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_memkv"));
     command.args(args);
     command
 }
 
-fn run(args: &[&str]) -> Output {
+pub(crate) fn run(args: &[&str]) -> Output {
     memkv(args).output().expect("memkv runs")
 }
 
 #[test]
 fn it_says_in_one_line_that_it_is_ready() {
     let mut program = Program::start(&mut memkv(&["-p", "-1", "-t", "2", "-u", "root"]));
-    assert!(Tcp::connect(program.addr).ask(b"version\r\n").starts_with("VERSION 1.6.45"));
+    assert!(Tcp::connect(program.addr()).ask(b"version\r\n").starts_with("VERSION 1.6.45"));
     program.signal("TERM");
     assert!(program.child.wait().unwrap().success());
     let mut rest = String::new();
@@ -118,13 +153,13 @@ fn help_and_version_exit_0() {
 fn term_and_int_answer_what_was_received_and_exit_0_in_time() {
     for signal in ["TERM", "INT"] {
         let mut program = Program::start(&mut memkv(&["-p", "-1", "-u", "root"]));
-        let mut client = Tcp::connect(program.addr);
+        let mut client = Tcp::connect(program.addr());
         assert_eq!(client.ask(b"set k 0 0 1\r\n1\r\n"), "STORED\r\n");
         // One client that says nothing, one in the middle of a value, one that does not read.
-        let silent = TcpStream::connect(program.addr).unwrap();
-        let mut partial = TcpStream::connect(program.addr).unwrap();
+        let silent = TcpStream::connect(program.addr()).unwrap();
+        let mut partial = TcpStream::connect(program.addr()).unwrap();
         partial.write_all(b"set p 0 0 10\r\nabc").unwrap();
-        let mut deaf = TcpStream::connect(program.addr).unwrap();
+        let mut deaf = TcpStream::connect(program.addr()).unwrap();
         deaf.set_nonblocking(true).unwrap();
         while deaf.write(&b"get k k k k k k k k k k k k k k k k k k k k k k k k\r\n".repeat(100)).is_ok() {}
         client.send(&b"get k\r\n".repeat(100));
@@ -142,10 +177,10 @@ fn term_and_int_answer_what_was_received_and_exit_0_in_time() {
 fn without_descriptors_it_keeps_serving_and_accepts_again_later() {
     let shell = format!("ulimit -n 40; exec {} -p -1 -t 1 -u root", env!("CARGO_BIN_EXE_memkv"));
     let program = Program::start(Command::new("sh").args(["-c", &shell]));
-    let mut first = Tcp::connect(program.addr);
+    let mut first = Tcp::connect(program.addr());
     assert_eq!(first.ask(b"set k 0 0 1\r\n1\r\n"), "STORED\r\n");
     // More than there are descriptors; the kernel takes them all into the backlog.
-    let mut crowd: Vec<Tcp> = (0..60).map(|_| Tcp::connect(program.addr)).collect();
+    let mut crowd: Vec<Tcp> = (0..60).map(|_| Tcp::connect(program.addr())).collect();
     assert_eq!(first.ask(b"delete k\r\n"), "DELETED\r\n");
     wait_until("it has noticed", || {
         first.send(b"stats\r\n");

@@ -71,6 +71,35 @@ impl Tcp {
     }
 }
 
+/// A directory of its own for each test, removed with this value.
+pub(crate) struct TempDir(std::path::PathBuf);
+
+impl TempDir {
+    pub(crate) fn new(name: &str) -> TempDir {
+        let path = std::env::temp_dir().join(format!("memkv-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir(&path).unwrap();
+        TempDir(path)
+    }
+
+    pub(crate) fn path(&self, name: &str) -> std::path::PathBuf {
+        self.0.join(name)
+    }
+
+    /// A file with this text; its path.
+    pub(crate) fn file(&self, name: &str, text: &str) -> std::path::PathBuf {
+        let path = self.path(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+}
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
 /// The value of a statistic, from a `stats` answer.
 pub(crate) fn stat(addr: SocketAddr, name: &str) -> u64 {
     let answer = Tcp::connect(addr).finish(b"stats\r\n");
@@ -110,4 +139,19 @@ pub(crate) fn matches(pattern: &[u8], answer: &[u8]) -> bool {
 pub(crate) fn show(bytes: &[u8]) -> String {
     let text = bytes.escape_ascii().to_string();
     if text.len() <= 600 { text } else { format!("{}... ({} bytes)", &text[..600], bytes.len()) }
+}
+
+/// The value of a statistic, asked for by this client.
+pub(crate) fn stat_of(client: &mut Tcp, name: &str) -> String {
+    client.send(b"stats\r\n");
+    let mut value = None;
+    loop {
+        let line = client.line();
+        if line == "END\r\n" {
+            return value.unwrap_or_else(|| panic!("no {name}"));
+        }
+        if let Some(found) = line.strip_prefix("STAT ").and_then(|rest| rest.strip_prefix(name)?.strip_prefix(' ')) {
+            value = Some(found.trim_end().to_owned());
+        }
+    }
 }

@@ -65,10 +65,20 @@ impl Case {
     }
 }
 
-const BEFORE: &[u8] = b"set before 5 0 6\r\nbefore\r\nget before\r\n";
-const BEFORE_ANSWER: &[u8] = b"STORED\r\nVALUE before 5 6\r\nbefore\r\nEND\r\n";
-const AFTER: &[u8] = b"bogus\r\nversion\r\n";
-const AFTER_ANSWER: &[u8] = b"ERROR\r\nVERSION 1.6.45 memkv-0.1.0\r\n";
+/// What a case runs among, and what is answered to that.
+pub(crate) struct Among {
+    pub(crate) before: &'static [u8],
+    pub(crate) before_answer: &'static [u8],
+    pub(crate) after: &'static [u8],
+    pub(crate) after_answer: &'static [u8],
+}
+
+const AMONG: Among = Among {
+    before: b"set before 5 0 6\r\nbefore\r\nget before\r\n",
+    before_answer: b"STORED\r\nVALUE before 5 6\r\nbefore\r\nEND\r\n",
+    after: b"bogus\r\nversion\r\n",
+    after_answer: b"ERROR\r\nVERSION 1.6.45 memkv-0.1.0\r\n",
+};
 
 /// Makes a test of every row of a table: `rows! { table: row_1_1 = "1.1", ... }`. Its cases are those whose names begin with the id.
 macro_rules! rows {
@@ -112,6 +122,11 @@ pub(crate) fn check_ids(ids: &[&str], table: &Table) {
 
 /// Runs every case in every way against servers with these settings.
 pub(crate) fn check(config: Config, cases: Vec<Case>) {
+    check_among(config, &AMONG, cases);
+}
+
+/// The same, among other commands than the usual ones.
+pub(crate) fn check_among(config: Config, among: &Among, cases: Vec<Case>) {
     let loopback = |config: Config| Loopback::new(config, Clock::manual(1_700_000_000_000).0).expect("settings");
     let server = start(config.clone());
     let memory = loopback(config.clone());
@@ -155,10 +170,10 @@ pub(crate) fn check(config: Config, cases: Vec<Case>) {
             continue;
         }
         // A line that is closed on for want of a newline must not get one.
-        let behind: &[u8] = if case.closes && !case.input.ends_with(b"\n") { b"" } else { AFTER };
-        let after: &[u8] = if case.closes { b"" } else { AFTER_ANSWER };
-        let input = [BEFORE, &case.input, behind].concat();
-        let output = [BEFORE_ANSWER, &case.output, after].concat();
+        let behind: &[u8] = if case.closes && !case.input.ends_with(b"\n") { b"" } else { among.after };
+        let after: &[u8] = if case.closes { b"" } else { among.after_answer };
+        let input = [among.before, &case.input, behind].concat();
+        let output = [among.before_answer, &case.output, after].concat();
         case.expect("among others", &output, &fresh(&memory).send(&input));
         case.expect("among others, in short slices", &output, &fresh(&memory).slice_bytes(1).send(&input));
         if !case.closes {
