@@ -13,6 +13,7 @@ mod memory;
 mod options;
 mod process;
 mod program;
+mod rows;
 mod stats;
 mod support;
 mod table;

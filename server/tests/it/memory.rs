@@ -18,7 +18,7 @@ fn set(client: &mut Loopback, key: &str, len: usize) -> String {
 
 /// Small values, and large ones that are refused before their data arrives, whole or in pieces.
 #[test]
-fn p6_3_without_eviction_a_full_cache_says_so_and_loses_nothing() {
+fn row_6_3_without_eviction_a_full_cache_says_so_and_loses_nothing() {
     for len in [100, 200_000] {
         let mut client = client(false);
         let mut stored = 0;
@@ -47,7 +47,7 @@ fn p6_3_without_eviction_a_full_cache_says_so_and_loses_nothing() {
 
 /// Many times the memory in values of all sizes: every set is answered with STORED, and the last one is there.
 #[test]
-fn p6_3_with_eviction_there_is_always_room() {
+fn row_6_3_with_eviction_there_is_always_room() {
     let mut client = client(true);
     for round in 0..600 {
         let len = [10, 3_000, 90_000, 700_000][round % 4] + round;
@@ -59,7 +59,7 @@ fn p6_3_with_eviction_there_is_always_room() {
 
 /// Protocol 6.1: with a key of one byte and flags 0 the largest value is 1048516 bytes.
 #[test]
-fn p6_1_the_default_limit_is_exact() {
+fn row_6_1_the_default_limit_is_exact() {
     let config = Config { memory_bytes: 16 << 20, ..config() };
     let mut client = Loopback::new(config, Clock::manual(0).0).unwrap();
     assert_eq!(set(&mut client, "k", 1_048_516), "STORED\r\n");
@@ -107,7 +107,7 @@ fn what_is_announced_takes_no_memory_before_it_comes() {
 
 /// What cannot be evicted, because it is not whole, takes half of the memory and no more.
 #[test]
-fn p6_4_memory_that_runs_out_during_a_read_is_said_after_the_block() {
+fn row_6_4_memory_that_runs_out_during_a_read_is_said_after_the_block() {
     for (verb, kept) in [("set", false), ("add", true), ("replace", true), ("ms", false)] {
         let mut client = default_client();
         assert_eq!(client.send(b"set k 0 0 3\r\nold\r\n"), b"STORED\r\n");
@@ -148,7 +148,7 @@ fn p6_4_memory_that_runs_out_during_a_read_is_said_after_the_block() {
 
 /// Without eviction there must be room for the whole value when it is announced.
 #[test]
-fn p6_3_without_eviction_a_large_value_that_will_not_fit_is_refused_at_once() {
+fn row_6_3_without_eviction_a_large_value_that_will_not_fit_is_refused_at_once() {
     let config = Config { memory_bytes: 4 << 20, evict: false, ..config() };
     let mut client = Loopback::new(config, Clock::manual(0).0).unwrap();
     let stored = (0..9).take_while(|n| set(&mut client, &format!("key{n}"), 1_000_000) == "STORED\r\n").count();

@@ -306,6 +306,7 @@ fn meta_debug_and_pipelines() -> Table {
             case("4.6 it wins nothing", "set a 0 0 1\r\n1\r\nmd a I\r\nme a\r\nmg a\r\n", "STORED\r\nHD\r\nME a exp=-1 la={n} cas={n} fetch=no cls=1 size=61\r\nHD X W\r\n"),
             case("4.1.12 a quiet pipeline closed by mn", format!("set k7 0 0 1\r\n7\r\nset k299 0 0 1\r\n9\r\n{quiet}mn\r\n"), "STORED\r\nSTORED\r\nVA 1 kk7\r\n7\r\nVA 1 kk299\r\n9\r\nMN\r\n").uncut(),
             case("4.1.12 quiet stores closed by mn", "ms a 1 q\r\n1\r\nms b 1 q\r\n2\r\nma a q\r\nmd b q\r\nmd c q\r\nmg a v q\r\nmg b q\r\nmn\r\n", "NF\r\nVA 1\r\n2\r\nMN\r\n"),
+            case("4.7 every code", "mg a\r\nms a 1\r\n1\r\nmg a\r\nmg a v\r\nms a 1 ME\r\n1\r\nms a 1 C1\r\n1\r\nms b 1 C1\r\n1\r\nma a v\r\nma b\r\nma a C1\r\nmd a C1\r\nmd b\r\nmd a\r\nme a\r\nmn\r\n", "EN\r\nHD\r\nHD\r\nVA 1\r\n1\r\nNS\r\nEX\r\nNF\r\nVA 1\r\n2\r\nNF\r\nEX\r\nEX\r\nNF\r\nHD\r\nEN\r\nMN\r\n"),
             case("28.3 q for each command", "mg a q\r\nms a 1 q\r\n1\r\nma a q v\r\nmg a v q\r\nmd a q\r\nmd a q\r\nma a q\r\nms a 1 q MR\r\n1\r\nmn\r\n", "VA 1\r\n2\r\nNF\r\nNF\r\nNS\r\nMN\r\n"),
         ],
     )]
@@ -316,6 +317,7 @@ rows! {
     row_4_6 = "4.6",
     row_4_1_12 = "4.1.12",
     row_28_3 = "28.3",
+    row_4_7 = "4.7",
 }
 
 #[rustfmt::skip] // a table: one row a line
