@@ -459,6 +459,12 @@ fn variables(
             long.to_ascii_uppercase().replace('-', "_") == name
         });
         match option {
+            // Where a service is called memkv, Kubernetes tells every container of it in a variable with the name of an option.
+            Some(_)
+                if value.to_str().is_some_and(|value| value.starts_with("tcp://") || value.starts_with("udp://")) =>
+            {
+                unknown.push(format!("{ENV_PREFIX}{name}"));
+            }
             Some(arg) => settings.push(
                 Setting::new(table, arg, std::slice::from_ref(value))
                     .map_err(|exit| exit.about(&format!("{ENV_PREFIX}{name}")))?,
@@ -1025,6 +1031,8 @@ mod tests {
     fn unknown_variables_are_named_and_ignored() {
         let Parsed { warnings, .. } = layered("", &[("MEMKV_SERVICE_HOST", "x"), ("MEMKV_", "")], "").unwrap();
         assert_eq!(warnings, ["no options, ignored: MEMKV_, MEMKV_SERVICE_HOST"]);
+        let parsed = layered("", &[("MEMKV_PORT", "tcp://10.0.0.1:11211")], "").unwrap();
+        assert_eq!((parsed.config.port, parsed.warnings.len()), (11211, 1));
     }
 
     #[test]

@@ -256,3 +256,31 @@ fn is_clients_fault(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn p25_4_accepted_sockets_send_at_once_and_are_kept_alive() {
+        let config = Config { port: 0, ..Config::default() };
+        let listeners = bind(&config).unwrap();
+        let [Listener::Tcp(listener)] = &listeners[..] else { panic!("one listener") };
+        let addr = listener.local_addr().unwrap();
+        assert_eq!(addr.ip().to_string(), "127.0.0.1", "nobody else is served unless -l says so");
+        listener.set_nonblocking(false).unwrap();
+        let _client = TcpStream::connect(addr).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        assert!(accepted.nodelay().unwrap());
+        assert!(socket2::SockRef::from(&accepted).keepalive().unwrap());
+    }
+
+    #[test]
+    fn p18_l_a_star_is_all_addresses_of_both_families() {
+        let endpoint = Endpoint::parse("*:5").unwrap();
+        let addresses: Vec<String> = resolve(&endpoint, 7).unwrap().iter().map(ToString::to_string).collect();
+        assert_eq!(addresses, ["0.0.0.0:5", "[::]:5"]);
+        let common = resolve(&Endpoint::parse("[::1]").unwrap(), 7).unwrap();
+        assert_eq!(common[0].to_string(), "[::1]:7");
+    }
+}
