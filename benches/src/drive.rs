@@ -64,16 +64,16 @@ impl<W> Outcome<W> {
     }
 }
 
-struct Run {
+/// What one thread did between start and end.
+#[derive(Debug)]
+pub struct Run {
     start: Instant,
     end: Instant,
     cpu: Duration,
     ops: u64,
 }
 
-/// Runs the workers, each on a thread of its own: all prepare, all start together, all stop after `limit` or, without
-/// one, when they have nothing left to do. `watch` is called every 20 ms meanwhile, on the calling thread, first when
-/// all have prepared.
+/// Runs the workers on a map, each on a thread of its own; see [`threads`].
 ///
 /// # Panics
 /// If a worker got a wrong answer: a broken map must not get a figure.
@@ -81,33 +81,84 @@ pub fn drive<C: Collection, W: Worker>(
     map: &C,
     workers: Vec<W>,
     limit: Option<Duration>,
+    watch: impl FnMut(Duration),
+) -> Outcome<W> {
+    let outcome = threads(workers, limit, watch, |worker: &mut W, gate| {
+        // A handle of its own: a thread that waits holds no guard against the ones that still prepare.
+        worker.prepare(&mut map.handle());
+        gate.prepared();
+        let mut handle = map.handle();
+        gate.run(|| {
+            let done = worker.batch(&mut handle);
+            handle.rest();
+            done
+        })
+    });
+    let wrong: u64 = outcome.workers.iter().map(Worker::wrong).sum();
+    assert_eq!(wrong, 0, "wrong answers from the map under test");
+    outcome
+}
+
+/// Where the threads of a run meet.
+#[derive(Debug)]
+pub struct Gate {
+    prepared: Barrier,
+    go: Barrier,
+    stop: AtomicBool,
+}
+
+impl Gate {
+    /// Waits until all threads have prepared.
+    pub fn prepared(&self) {
+        self.prepared.wait();
+    }
+
+    /// Waits until all may start, and calls `batch` until time is up or it says that it did nothing.
+    pub fn run(&self, mut batch: impl FnMut() -> u64) -> Run {
+        self.go.wait();
+        let cpu = thread_cpu();
+        let start = Instant::now();
+        let mut ops = 0;
+        // Relaxed: only a sign to stop; the thread's figures come back by joining it.
+        while !self.stop.load(Ordering::Relaxed) {
+            match batch() {
+                0 => break,
+                done => ops += done,
+            }
+        }
+        Run { start, end: Instant::now(), cpu: thread_cpu() - cpu, ops }
+    }
+}
+
+/// Calls `body` on a thread for each worker: all prepare, all start together, all stop after `limit` or, without one, when
+/// they have nothing left to do. `watch` is called every 20 ms meanwhile, on the calling thread, first when all have prepared.
+///
+/// `body` prepares its worker, calls [`Gate::prepared`], and returns what [`Gate::run`] does.
+pub fn threads<W: Send>(
+    workers: Vec<W>,
+    limit: Option<Duration>,
     mut watch: impl FnMut(Duration),
+    body: impl Fn(&mut W, &Gate) -> Run + Sync,
 ) -> Outcome<W> {
     const WATCH_EVERY: Duration = Duration::from_millis(20);
     let threads = workers.len();
-    let prepared = Barrier::new(threads + 1);
-    let go = Barrier::new(threads + 1);
-    let stop = AtomicBool::new(false);
-
+    let gate =
+        Gate { prepared: Barrier::new(threads + 1), go: Barrier::new(threads + 1), stop: AtomicBool::new(false) };
     let (runs, load) = std::thread::scope(|scope| {
         let handles: Vec<_> = workers
             .into_iter()
             .map(|mut worker| {
-                scope.spawn(|| {
-                    // A handle of its own: a thread that waits holds no guard against the ones that still prepare.
-                    worker.prepare(&mut map.handle());
-                    prepared.wait();
-                    let mut handle = map.handle();
-                    go.wait();
-                    let run = work(&mut worker, &mut handle, &stop);
+                let (gate, body) = (&gate, &body);
+                scope.spawn(move || {
+                    let run = body(&mut worker, gate);
                     (worker, run)
                 })
             })
             .collect();
-        prepared.wait();
+        gate.prepared.wait();
         watch(Duration::ZERO);
         let before = Load::now();
-        go.wait();
+        gate.go.wait();
         let start = Instant::now();
         loop {
             let elapsed = start.elapsed();
@@ -117,16 +168,14 @@ pub fn drive<C: Collection, W: Worker>(
             std::thread::sleep(limit.map_or(WATCH_EVERY, |limit| WATCH_EVERY.min(limit - elapsed)));
             watch(start.elapsed());
         }
-        // Relaxed: only a sign to stop; the threads' figures come back by joining them.
-        stop.store(true, Ordering::Relaxed);
+        // Relaxed: as in `Gate::run`.
+        gate.stop.store(true, Ordering::Relaxed);
         let runs: Vec<_> =
             handles.into_iter().map(|handle| handle.join().expect("a measured thread panicked")).collect();
         (runs, before.others_share(Load::now(), start.elapsed()))
     });
 
     let (workers, runs): (Vec<W>, Vec<Run>) = runs.into_iter().unzip();
-    let wrong: u64 = workers.iter().map(Worker::wrong).sum();
-    assert_eq!(wrong, 0, "wrong answers from the map under test");
     let start = runs.iter().map(|run| run.start).min().expect("a thread");
     let end = runs.iter().map(|run| run.end).max().expect("a thread");
     let cpu: Duration = runs.iter().map(|run| run.cpu).sum();
@@ -138,20 +187,6 @@ pub fn drive<C: Collection, W: Worker>(
         cpu_share: cpu.as_secs_f64() / (wall.as_secs_f64() * threads as f64),
         others_share: load,
     }
-}
-
-fn work<W: Worker, H: Handle>(worker: &mut W, handle: &mut H, stop: &AtomicBool) -> Run {
-    let cpu = thread_cpu();
-    let start = Instant::now();
-    let mut ops = 0;
-    while !stop.load(Ordering::Relaxed) {
-        match worker.batch(handle) {
-            0 => break,
-            done => ops += done,
-        }
-        handle.rest();
-    }
-    Run { start, end: Instant::now(), cpu: thread_cpu() - cpu, ops }
 }
 
 /// Says how a number of threads relates to the machine.

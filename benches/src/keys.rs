@@ -83,6 +83,12 @@ impl ZipfDraws {
 
     /// One table of draws per thread: ranks in `0..keys`, rank r with weight 1 / (r + 1)^exponent.
     pub fn for_threads(keys: usize, exponent: f64, seed: u64, threads: usize) -> Vec<Self> {
+        Self::many_for_threads(keys, exponent, seed, threads, Self::COUNT)
+    }
+
+    /// The same with tables of another length, a power of two.
+    pub fn many_for_threads(keys: usize, exponent: f64, seed: u64, threads: usize, count: usize) -> Vec<Self> {
+        assert!(count.is_power_of_two(), "positions are counted round by masking");
         let mut total = 0.0;
         let cumulative: Vec<f64> = (0..keys)
             .map(|rank| {
@@ -93,7 +99,7 @@ impl ZipfDraws {
         (0..threads)
             .map(|thread| {
                 let mut rng = Rng::new(seed, thread as u64);
-                let ranks = (0..Self::COUNT)
+                let ranks = (0..count)
                     .map(|_| {
                         let at = rng.unit() * total;
                         cumulative.partition_point(|&weight| weight <= at).min(keys - 1) as u32
@@ -107,7 +113,7 @@ impl ZipfDraws {
     /// The draw at this position, counted round the table.
     #[inline]
     pub fn rank(&self, position: usize) -> u64 {
-        u64::from(self.ranks[position % Self::COUNT])
+        u64::from(self.ranks[position & (self.ranks.len() - 1)])
     }
 }
 

@@ -22,6 +22,7 @@
 
 pub mod adapters;
 pub mod alloc;
+pub mod cache;
 pub mod collection;
 pub mod conformance;
 pub mod drive;

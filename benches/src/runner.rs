@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 pub struct Plan {
     /// Done to each map.
     pub workloads: Vec<Workload>,
-    /// The maps, in the order of a round.
+    /// The maps and caches, in the order of a round; a workload is measured on those that take it.
     pub rivals: Vec<&'static Rival>,
     /// Each workload is measured with each of these, as far as it makes sense.
     pub threads: Vec<usize>,
@@ -99,7 +99,7 @@ pub fn run(plan: &Plan) -> Report {
 fn measure_group(plan: &Plan, workload: Workload, threads: usize) -> Group {
     let setup = Setup { threads, ..plan.setup.clone() };
     let row = |rival: &&'static Rival| Row { map: rival.name, samples: Vec::new() };
-    let mut rows: Vec<Row> = plan.rivals.iter().map(row).collect();
+    let mut rows: Vec<Row> = plan.rivals.iter().filter(|rival| (rival.takes)(workload)).map(row).collect();
     for round in 0..=plan.rounds {
         for row in &mut rows {
             let sample = measure_in_child(row.map, workload, &setup);
@@ -183,12 +183,12 @@ pub fn bench_main(name: &str, workloads: &[Workload]) {
     } else {
         workloads.to_vec()
     };
-    let by_default = adapters::MAPS.iter().filter(|rival| rival.by_default);
-    let chosen_maps: Vec<&Rival> = if adapters::MAPS.iter().any(|rival| named(rival.name)) {
-        let maps = adapters::MAPS.iter();
-        maps.filter(|rival| named(rival.name)).collect()
+    let takes = |rival: &&Rival| chosen_workloads.iter().any(|workload| (rival.takes)(*workload));
+    let candidates = || adapters::all().filter(takes);
+    let chosen: Vec<&Rival> = if candidates().any(|rival| named(rival.name)) {
+        candidates().filter(|rival| named(rival.name)).collect()
     } else {
-        by_default.collect()
+        candidates().filter(|rival| rival.by_default).collect()
     };
     let setup = if real {
         Setup { grow_keys: 1_000_000, duration: Duration::from_millis(500), ..Setup::default() }
@@ -196,8 +196,8 @@ pub fn bench_main(name: &str, workloads: &[Workload]) {
         Setup { keys: 1000, grow_keys: 1000, duration: Duration::from_millis(5), ..Setup::default() }
     };
     let report = run(&Plan {
-        workloads: chosen_workloads,
-        rivals: chosen_maps,
+        workloads: chosen_workloads.clone(),
+        rivals: chosen,
         threads: vec![crate::machine::cores()],
         setup,
         rounds: if real { 3 } else { 1 },

@@ -1,4 +1,5 @@
-//! The maps that are compared: one file each, and the list of them.
+//! The maps that are compared: one file each. And the lists of them and of the caches, whose files are in
+//! [`crate::cache::adapters`].
 
 pub mod dashmap;
 pub mod flurry;
@@ -8,11 +9,13 @@ pub mod memkv;
 pub mod papaya;
 pub mod scc;
 
+use crate::cache::adapters as caches;
+use crate::cache::{self, Cache};
 use crate::collection::Collection;
 use crate::measure::Sample;
 use crate::workload::{self, Setup, Workload};
 
-/// A map that can be measured.
+/// A map or a cache that can be measured.
 #[derive(Clone, Copy, Debug)]
 pub struct Rival {
     /// Its name on the command line and in results.
@@ -21,6 +24,8 @@ pub struct Rival {
     pub about: &'static str,
     /// Does a run that names no maps measure it?
     pub by_default: bool,
+    /// Can it be measured with this workload?
+    pub takes: fn(Workload) -> bool,
     /// Measures it once.
     pub run: fn(Workload, &Setup) -> Sample,
     /// Checks its answers; see [`crate::conformance`].
@@ -28,7 +33,31 @@ pub struct Rival {
 }
 
 const fn rival<C: Collection>(name: &'static str, about: &'static str) -> Rival {
-    Rival { name, about, by_default: true, run: workload::run::<C>, check: crate::conformance::check::<C> }
+    Rival {
+        name,
+        about,
+        by_default: true,
+        takes: |workload| !matches!(workload, Workload::Cache(_)),
+        run: workload::run::<C>,
+        check: crate::conformance::check::<C>,
+    }
+}
+
+const fn cache<C: Cache>(name: &'static str, about: &'static str) -> Rival {
+    Rival {
+        name,
+        about,
+        by_default: true,
+        takes: |workload| match workload {
+            Workload::Cache(workload) => C::EXPIRES || !workload.needs_expiry(),
+            _ => false,
+        },
+        run: |workload, setup| match workload {
+            Workload::Cache(workload) => cache::workload::run::<C>(workload, setup),
+            _ => panic!("{} is for maps", workload.name()),
+        },
+        check: cache::conformance::check::<C>,
+    }
 }
 
 const fn on_request(rival: Rival) -> Rival {
@@ -54,7 +83,25 @@ pub const MAPS: &[Rival] = &[
     )),
 ];
 
-/// The map of this name.
+/// Every cache, in the order in which a round measures them.
+pub const CACHES: &[Rival] = &[
+    cache::<caches::memkv::Memkv>("memkv-store", "ours: a guard and the time per operation; own foldhash, random seed"),
+    cache::<caches::memkv::MemkvBatched>("memkv-store-batched", "ours: a guard and the time per 100 operations"),
+    cache::<caches::moka::Moka>("moka", "W-TinyLFU, policy applied later"),
+    cache::<caches::quick_cache::QuickCache>("quick_cache", "Clock-PRO in shards, a lock per shard"),
+    cache::<caches::foyer::Foyer>("foyer", "LRU with a hot part, 8 shards, a lock per shard"),
+    on_request(cache::<caches::foyer::FoyerS3Fifo>("foyer-s3fifo", "S3-FIFO, 8 shards, a lock per shard")),
+    cache::<caches::tinyufo::TinyUfo>("tinyufo", "S3-FIFO behind TinyLFU, on flurry; own ahash, random seed"),
+    cache::<caches::segcache::Segcache>("segcache", "segments, merged to evict; own ahash"),
+    on_request(cache::<caches::segcache::SegcacheS3Fifo>("segcache-s3fifo", "segments in S3-FIFO; own ahash")),
+];
+
+/// Everything that can be measured.
+pub fn all() -> impl Iterator<Item = &'static Rival> {
+    MAPS.iter().chain(CACHES)
+}
+
+/// The map or cache of this name.
 pub fn find(name: &str) -> Option<&'static Rival> {
-    MAPS.iter().find(|rival| rival.name == name)
+    all().find(|rival| rival.name == name)
 }

@@ -1,4 +1,4 @@
-//! Compares concurrent maps under contention: `contention --help`.
+//! Compares concurrent maps and caches under contention: `contention --help`.
 //!
 //! The measuring itself is in `memkv_benches::runner`; here are the options and where the report goes.
 
@@ -12,16 +12,16 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Compares concurrent maps under contention.
+/// Compares concurrent maps and caches under contention.
 #[derive(Debug, Parser)]
 #[command(version, about)]
 struct Options {
-    /// Workloads, separated by commas; `all` for every one, see --list.
+    /// Workloads, separated by commas; `all` for every one, `maps` and `caches` for those of either, see --list.
     #[arg(long, value_delimiter = ',', default_value = "read-heavy,exchange,rapid-grow")]
     workload: Vec<String>,
 
-    /// Maps, separated by commas; `all` for every one, see --list. Without it, those that --list marks.
-    #[arg(long, value_delimiter = ',')]
+    /// Maps and caches, separated by commas; `all` for every one, see --list. Without it, those that --list marks.
+    #[arg(long, alias = "cache", value_delimiter = ',')]
     map: Vec<String>,
 
     /// Numbers of threads, separated by commas. Without it, 1 and the number of cores.
@@ -108,30 +108,44 @@ fn list() {
     for workload in Workload::ALL {
         println!("  {:<20} {}", workload.name(), workload.about());
     }
-    println!("maps (* measured when none is named):");
-    for rival in adapters::MAPS {
-        let mark = if rival.by_default { '*' } else { ' ' };
-        println!("{mark} {:<20} {}", rival.name, rival.about);
+    for (kind, rivals) in [("maps", adapters::MAPS), ("caches", adapters::CACHES)] {
+        println!("{kind} (* measured when none is named):");
+        for rival in rivals {
+            let mark = if rival.by_default { '*' } else { ' ' };
+            println!("{mark} {:<20} {}", rival.name, rival.about);
+        }
     }
 }
 
 fn plan(options: &Options) -> Result<Plan, String> {
     let all = |names: &[String]| names.iter().any(|name| name == "all");
-    let workloads = if all(&options.workload) {
-        Workload::ALL.to_vec()
-    } else {
-        let find = |name: &String| Workload::find(name).ok_or_else(|| format!("no workload {name}; see --list"));
-        options.workload.iter().map(find).collect::<Result<_, _>>()?
-    };
+    let mut workloads: Vec<Workload> = Vec::new();
+    for name in &options.workload {
+        let named = |workload: &&Workload| match &name[..] {
+            "all" => true,
+            "maps" => !matches!(workload, Workload::Cache(_)),
+            "caches" => matches!(workload, Workload::Cache(_)),
+            name => workload.name() == name,
+        };
+        let before = workloads.len();
+        workloads.extend(Workload::ALL.iter().filter(named));
+        if workloads.len() == before {
+            return Err(format!("no workload {name}; see --list"));
+        }
+    }
     let rivals: Vec<&Rival> = if all(&options.map) {
-        adapters::MAPS.iter().collect()
+        adapters::all().collect()
     } else if options.map.is_empty() {
-        let maps = adapters::MAPS.iter();
-        maps.filter(|rival| rival.by_default).collect()
+        adapters::all().filter(|rival| rival.by_default).collect()
     } else {
-        let find = |name: &String| adapters::find(name).ok_or_else(|| format!("no map {name}; see --list"));
+        let find = |name: &String| adapters::find(name).ok_or_else(|| format!("no map or cache {name}; see --list"));
         options.map.iter().map(find).collect::<Result<_, _>>()?
     };
+    for workload in &workloads {
+        if !rivals.iter().any(|rival| (rival.takes)(*workload)) {
+            return Err(format!("{}: not for what --map names; see --list", workload.name()));
+        }
+    }
     let mut threads = options.threads.clone();
     if threads.is_empty() {
         threads = vec![1, cores()];

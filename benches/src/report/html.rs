@@ -27,7 +27,7 @@ pub fn html(report: &Report) -> String {
         &mut out,
         format_args!(
             "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
-             <title>Concurrent maps under contention</title><style>{STYLE}</style><h1>Concurrent maps under contention</h1>"
+             <title>Concurrent maps and caches under contention</title><style>{STYLE}</style><h1>Concurrent maps and caches under contention</h1>"
         ),
     );
     out.push_str("<table class=\"facts\">");

@@ -12,8 +12,8 @@ use crate::machine::Machine;
 use crate::measure::{Figure, Sample, Spread};
 use crate::workload::{Setup, Workload};
 
-/// The maps that others are set in proportion to.
-pub const BASES: [&str; 3] = ["papaya", "flurry", "dashmap"];
+/// The maps and caches that others are set in proportion to.
+pub const BASES: [&str; 5] = ["papaya", "flurry", "dashmap", "moka", "quick_cache"];
 
 /// What to read before any figure; printed with every report.
 pub const CAVEATS: [&str; 4] = [

@@ -13,6 +13,8 @@
 //! | `memory` | one thread inserts; resident bytes per entry against their number | one thread's |
 //! | `garbage`, `garbage-stalled` | exchange; bytes beyond those at its start, over time; without and with a stopped thread | each thread its own, uniform |
 //!
+//! Workloads for caches are in [`crate::cache::workload`].
+//!
 //! The first three are the mixes of conc-map-bench, and so is the handling of keys: every thread inserts new keys of
 //! its own lane, removes its oldest, and gets and updates between them, so that the map's size is constant where the
 //! mix is balanced. The order of operations is one shuffle of 100, repeated. What differs from conc-map-bench: keys are
@@ -28,6 +30,7 @@ mod mix;
 mod stalled;
 mod zipf;
 
+use crate::cache::workload::{CacheWorkload, Capacity, Exponent};
 use crate::collection::Collection;
 use crate::measure::Sample;
 use std::time::Duration;
@@ -79,7 +82,7 @@ impl Setup {
     }
 }
 
-/// What is done to a map; see the table above and each variant's limits.
+/// What is done to a map or a cache; see the table above and each variant's limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Workload {
     /// Look-ups with a trickle of change. Cannot see: contention for a key (threads' keys are their own), latency.
@@ -119,6 +122,8 @@ pub enum Workload {
     /// The same while one thread is stopped inside an update for the whole run. A map that locks lets the others run
     /// into the lock: read its throughput before its memory.
     GarbageStalled,
+    /// One for caches.
+    Cache(CacheWorkload),
 }
 
 impl Workload {
@@ -138,6 +143,22 @@ impl Workload {
         Self::Memory,
         Self::Garbage,
         Self::GarbageStalled,
+        Self::Cache(CacheWorkload::Zipf8),
+        Self::Cache(CacheWorkload::Zipf100),
+        Self::Cache(CacheWorkload::Zipf1k),
+        Self::Cache(CacheWorkload::Zipf8k),
+        Self::Cache(CacheWorkload::ZipfWrites),
+        Self::Cache(CacheWorkload::HotRead),
+        Self::Cache(CacheWorkload::HotWrite),
+        Self::Cache(CacheWorkload::Churn),
+        Self::Cache(CacheWorkload::Ttl),
+        Self::Cache(CacheWorkload::Hits(Exponent::Z09, Capacity::Percent1)),
+        Self::Cache(CacheWorkload::Hits(Exponent::Z10, Capacity::Percent1)),
+        Self::Cache(CacheWorkload::Hits(Exponent::Z11, Capacity::Percent1)),
+        Self::Cache(CacheWorkload::Hits(Exponent::Z09, Capacity::Percent10)),
+        Self::Cache(CacheWorkload::Hits(Exponent::Z10, Capacity::Percent10)),
+        Self::Cache(CacheWorkload::Hits(Exponent::Z11, Capacity::Percent10)),
+        Self::Cache(CacheWorkload::Memory),
     ];
 
     /// Its name on the command line and in results.
@@ -157,6 +178,7 @@ impl Workload {
             Self::Memory => "memory",
             Self::Garbage => "garbage",
             Self::GarbageStalled => "garbage-stalled",
+            Self::Cache(workload) => workload.name(),
         }
     }
 
@@ -177,6 +199,7 @@ impl Workload {
             Self::Memory => "resident bytes per entry while one thread inserts",
             Self::Garbage => "bytes beyond those at the start, during an exchange",
             Self::GarbageStalled => "the same with one thread stopped inside an update",
+            Self::Cache(workload) => workload.about(),
         }
     }
 
@@ -196,7 +219,7 @@ impl Workload {
     /// The most threads that it makes sense with.
     pub fn threads_max(self) -> usize {
         match self {
-            Self::Memory => 1,
+            Self::Memory | Self::Cache(CacheWorkload::Memory) => 1,
             _ => usize::MAX,
         }
     }
@@ -222,6 +245,7 @@ pub fn run<C: Collection>(workload: Workload, setup: &Setup) -> Sample {
         Workload::Memory => memory::run::<C>(setup),
         Workload::Garbage => garbage::run::<C>(setup),
         Workload::GarbageStalled => garbage::run_stalled::<C>(setup),
+        Workload::Cache(workload) => panic!("{} is for caches", workload.name()),
     }
 }
 
@@ -234,10 +258,10 @@ mod tests {
     }
 
     #[test]
-    fn every_workload_yields_a_headline_for_every_map() {
+    fn every_workload_yields_a_headline_for_everything_it_takes() {
         for &workload in Workload::ALL {
             let setup = Setup { threads: 2.clamp(workload.threads_min(), workload.threads_max()), ..small() };
-            for rival in crate::adapters::MAPS {
+            for rival in crate::adapters::all().filter(|rival| (rival.takes)(workload)) {
                 println!("{} {}", workload.name(), rival.name);
                 let sample = (rival.run)(workload, &setup);
                 let headline = sample.figures.first().expect("a headline");
