@@ -1,4 +1,4 @@
-//! Contention benchmarks of concurrent maps in Rust.
+//! Contention benchmarks of concurrent maps and caches in Rust.
 //!
 //! ```text
 //! cargo run --release -p memkv-benches --bin contention -- --help
@@ -8,6 +8,7 @@
 //! What makes the figures comparable, and where each part lives, in reading order:
 //! - [`collection`]: the two small traits that a map is measured through.
 //! - [`adapters`]: one file per rival, and the list of them.
+//! - [`cache`]: the same for caches: traits, adapters, workloads, conformance.
 //! - [`hasher`], [`alloc`]: one hasher and one allocator for all, named in every result.
 //! - [`keys`]: keys, values and random numbers, computed from fixed seeds.
 //! - [`workload`]: what is done to a map; each says what it measures and what it cannot see.

@@ -95,8 +95,9 @@ pub trait Operations {
     /// Copies the value of `key` into `value`, in place of what was there; `false` if there is none.
     fn get(&mut self, key: &Key, value: &mut Vec<u8>) -> bool;
 
-    /// Sets the value of `key`.
-    fn set(&mut self, key: &Key, value: &[u8]);
+    /// Sets the value of `key`; `false` if the cache says that it could not. Then it must not have the old one either. A cache
+    /// that admits by popularity says `true` to what it drops.
+    fn set(&mut self, key: &Key, value: &[u8]) -> bool;
 }
 
 /// A cache that is its own handle and its own batch.
@@ -105,7 +106,7 @@ pub trait Direct: Send + Sync {
     fn get(&self, key: &Key, value: &mut Vec<u8>) -> bool;
 
     /// As [`Operations::set`].
-    fn set(&self, key: &Key, value: &[u8]);
+    fn set(&self, key: &Key, value: &[u8]) -> bool;
 }
 
 impl<C: Direct> CacheHandle for &C {
@@ -127,8 +128,8 @@ impl<C: Direct> Operations for &C {
     }
 
     #[inline]
-    fn set(&mut self, key: &Key, value: &[u8]) {
-        Direct::set(*self, key, value);
+    fn set(&mut self, key: &Key, value: &[u8]) -> bool {
+        Direct::set(*self, key, value)
     }
 }
 

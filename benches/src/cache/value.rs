@@ -14,6 +14,8 @@ pub(super) struct Values {
     written: Vec<u8>,
     read: Vec<u8>,
     version: u64,
+    sets: u64,
+    refused: u64,
     wrong: u64,
 }
 
@@ -29,12 +31,34 @@ impl Values {
     /// Values of this length, at least 8.
     pub(super) fn new(value_bytes: usize) -> Self {
         assert!(value_bytes >= 8, "a value tells its key");
-        Self { written: vec![0xa5; value_bytes], read: Vec::with_capacity(value_bytes), version: 0, wrong: 0 }
+        Self {
+            written: vec![0xa5; value_bytes],
+            read: Vec::with_capacity(value_bytes),
+            version: 0,
+            sets: 0,
+            refused: 0,
+            wrong: 0,
+        }
+    }
+
+    /// Sets the next value of this key.
+    #[inline]
+    pub(super) fn set(&mut self, key: &Key, cache: &mut impl super::Operations) {
+        let stored = cache.set(key, self.next(key));
+        self.sets += 1;
+        self.refused += u64::from(!stored);
+    }
+
+    /// How many of 100 sets the cache said it could not do.
+    pub(super) fn refused_percent<'a>(of: impl IntoIterator<Item = &'a Self>) -> f64 {
+        let (sets, refused) =
+            of.into_iter().fold((0, 0), |(sets, refused), values| (sets + values.sets, refused + values.refused));
+        100.0 * refused as f64 / sets.max(1) as f64
     }
 
     /// The next value of this key.
     #[inline]
-    pub(super) fn next(&mut self, key: &Key) -> &[u8] {
+    fn next(&mut self, key: &Key) -> &[u8] {
         let value = &mut self.written;
         value[..8].copy_from_slice(&head(key));
         if value.len() >= VERSIONED_BYTES_MIN {
@@ -93,7 +117,9 @@ mod tests {
             true
         }
 
-        fn set(&mut self, _key: &Key, _value: &[u8]) {}
+        fn set(&mut self, _key: &Key, _value: &[u8]) -> bool {
+            false
+        }
     }
 
     #[test]

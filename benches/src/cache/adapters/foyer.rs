@@ -48,8 +48,9 @@ impl Direct for Foyer {
     }
 
     #[inline]
-    fn set(&self, key: &Key, value: &[u8]) {
+    fn set(&self, key: &Key, value: &[u8]) -> bool {
         self.0.insert(*key, value.into());
+        true
     }
 }
 
@@ -76,7 +77,8 @@ impl Direct for FoyerS3Fifo {
     }
 
     #[inline]
-    fn set(&self, key: &Key, value: &[u8]) {
+    fn set(&self, key: &Key, value: &[u8]) -> bool {
         self.0.insert(*key, value.into());
+        true
     }
 }

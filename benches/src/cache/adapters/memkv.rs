@@ -1,23 +1,26 @@
 //! `memkv_engine::store::Store`: ours. Records in a log of segments, a lock-free index, one limit for everything.
+//!
+//! Its cleaner runs on a thread of its own beside the measured ones, as in the server: what it takes of the cores is missing there.
 
 use crate::cache::{Cache, CacheHandle, KEY_BYTES, Key, Operations, Room, copy};
 use memkv_engine::clock::Clock;
-use memkv_engine::store::{self, Config, Cursor, Expiry, Handle, Mode, NewValue, Store};
-use std::sync::{Arc, Mutex};
+use memkv_engine::store::{self, Cleaner, Config, Expiry, Handle, Mode, NewValue, Store};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Header and index of an item, as the engine's documentation has them.
 const OVERHEAD_BYTES: usize = 16 + 14;
 /// Records begin at multiples of this.
 const ALIGNMENT: usize = 8;
-/// Index buckets that are swept for expired items every 20 ms.
-const SWEPT_BUCKETS: usize = 20_000;
 
 /// Everything but the choice of how long a batch is.
 pub struct Shared {
     store: Arc<Store>,
     ttl: Option<Duration>,
-    sweep: Mutex<(Handle, Cursor)>,
+    stop: Arc<AtomicBool>,
+    cleaner: Option<JoinHandle<()>>,
 }
 
 impl Shared {
@@ -28,19 +31,23 @@ impl Shared {
         let item_size_max = (1 << 20).min(memory_limit / 4);
         let config = Config { memory_limit, item_size_max, ..Config::default() };
         let store = Store::new(config, Clock::system()).expect("a limit of a megabyte or more");
-        let sweep = Mutex::new((store.handle(), Cursor::new()));
-        Self { store, ttl: room.ttl, sweep }
+        let stop = Arc::new(AtomicBool::new(false));
+        let cleaner = Cleaner::new(&store);
+        let thread = std::thread::spawn({
+            let stop = stop.clone();
+            move || cleaner.run(&stop)
+        });
+        Self { store, ttl: room.ttl, stop, cleaner: Some(thread) }
     }
+}
 
-    /// The engine starts no thread: whoever owns a store lets expired items be looked for, as the server does.
-    fn maintain(&self) {
-        if self.ttl.is_none() {
-            return;
-        }
-        let (handle, cursor) = &mut *self.sweep.lock().expect("no poison");
-        handle.batch().sweep(cursor, SWEPT_BUCKETS);
-        if cursor.is_done() {
-            *cursor = Cursor::new();
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // Relaxed: nothing else is read on the strength of it; the unparking orders it before the next look.
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(cleaner) = self.cleaner.take() {
+            cleaner.thread().unpark();
+            cleaner.join().expect("the cleaner does not panic");
         }
     }
 }
@@ -71,15 +78,13 @@ impl Operations for Batch<'_> {
     }
 
     #[inline]
-    fn set(&mut self, key: &Key, value: &[u8]) {
+    fn set(&mut self, key: &Key, value: &[u8]) -> bool {
         let hash = self.batch.hash(key);
         let expiry = match self.ttl {
             None => Expiry::Never,
             Some(ttl) => Expiry::AtMono { ms: self.batch.now().mono_ms + 1 + ttl.as_millis() as u64 },
         };
-        self.batch
-            .store(Mode::Set, key, hash, 0, expiry, NewValue::Bytes(value))
-            .expect("a store that may evict has room");
+        self.batch.store(Mode::Set, key, hash, 0, expiry, NewValue::Bytes(value)).is_ok()
     }
 }
 
@@ -96,10 +101,6 @@ impl Cache for MemkvBatched {
 
     fn handle(&self) -> Own {
         Own { handle: self.0.store.handle(), ttl: self.0.ttl }
-    }
-
-    fn maintain(&self) {
-        self.0.maintain();
     }
 }
 
@@ -129,10 +130,6 @@ impl Cache for Memkv {
     fn handle(&self) -> Single {
         Single(Own { handle: self.0.store.handle(), ttl: self.0.ttl })
     }
-
-    fn maintain(&self) {
-        self.0.maintain();
-    }
 }
 
 impl CacheHandle for Single {
@@ -151,7 +148,7 @@ impl Operations for &mut Own {
     }
 
     #[inline]
-    fn set(&mut self, key: &Key, value: &[u8]) {
-        self.batch().set(key, value);
+    fn set(&mut self, key: &Key, value: &[u8]) -> bool {
+        self.batch().set(key, value)
     }
 }

@@ -42,7 +42,8 @@ impl Direct for Moka {
     }
 
     #[inline]
-    fn set(&self, key: &Key, value: &[u8]) {
+    fn set(&self, key: &Key, value: &[u8]) -> bool {
         self.0.insert(*key, value.into());
+        true
     }
 }

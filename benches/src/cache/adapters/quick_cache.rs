@@ -43,7 +43,8 @@ impl Direct for QuickCache {
     }
 
     #[inline]
-    fn set(&self, key: &Key, value: &[u8]) {
+    fn set(&self, key: &Key, value: &[u8]) -> bool {
         self.0.insert(*key, value.into());
+        true
     }
 }

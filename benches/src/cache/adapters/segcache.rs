@@ -40,11 +40,13 @@ fn get(cache: &Inner, key: &Key, value: &mut Vec<u8>) -> bool {
 }
 
 #[inline]
-fn set(cache: &Inner, key: &Key, value: &[u8], ttl: Option<Duration>) {
-    // A refusal is a miss later, as with a cache that admits by popularity; the old value must not survive it.
-    if cache.insert(key, value, None, ttl.unwrap_or(Duration::ZERO)).is_err() {
+fn set(cache: &Inner, key: &Key, value: &[u8], ttl: Option<Duration>) -> bool {
+    let stored = cache.insert(key, value, None, ttl.unwrap_or(Duration::ZERO)).is_ok();
+    if !stored {
+        // The old value must not survive.
         cache.delete(key);
     }
+    stored
 }
 
 /// Evicts by merging segments, as its paper does.
@@ -77,8 +79,8 @@ impl Direct for Segcache {
     }
 
     #[inline]
-    fn set(&self, key: &Key, value: &[u8]) {
-        set(&self.inner, key, value, self.ttl);
+    fn set(&self, key: &Key, value: &[u8]) -> bool {
+        set(&self.inner, key, value, self.ttl)
     }
 }
 
@@ -112,7 +114,7 @@ impl Direct for SegcacheS3Fifo {
     }
 
     #[inline]
-    fn set(&self, key: &Key, value: &[u8]) {
-        set(&self.inner, key, value, self.ttl);
+    fn set(&self, key: &Key, value: &[u8]) -> bool {
+        set(&self.inner, key, value, self.ttl)
     }
 }

@@ -31,9 +31,10 @@ impl Direct for TinyUfo {
     }
 
     #[inline]
-    fn set(&self, key: &Key, value: &[u8]) {
+    fn set(&self, key: &Key, value: &[u8]) -> bool {
         let weight = u16::try_from(KEY_BYTES + value.len()).expect("entries of at most 64 KiB");
         // What is evicted is dropped here, as the others drop it inside.
         drop(self.0.put(*key, value.into(), weight));
+        true
     }
 }

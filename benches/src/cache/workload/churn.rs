@@ -68,13 +68,13 @@ fn run<C: Cache>(
 fn finish(outcome: &Outcome<ChurnWorker>, points: Vec<(f64, f64)>) -> Sample {
     let sum = |of: fn(&ChurnWorker) -> u64| outcome.workers.iter().map(of).sum::<u64>() as f64;
     let hits = 100.0 * sum(|worker| worker.hits) / sum(|worker| worker.gets).max(1.0);
+    let refused = Values::refused_percent(outcome.workers.iter().map(|worker| &worker.values));
     let most = points.iter().map(|point| point.1).fold(0.0, f64::max);
-    let mut sample = outcome.throughput().figure("hits", "%", Better::Higher, hits).figure(
-        "resident, most",
-        "MiB",
-        Better::Lower,
-        most,
-    );
+    let mut sample = outcome
+        .throughput()
+        .figure("hits", "%", Better::Higher, hits)
+        .figure("sets refused", "%", Better::Lower, refused)
+        .figure("resident, most", "MiB", Better::Lower, most);
     sample.series.push(Series { x: "s".to_owned(), y: "resident MiB".to_owned(), points });
     sample
 }
@@ -93,7 +93,7 @@ impl ChurnWorker {
     fn set(&mut self, cache: &mut impl Operations) {
         let key = key_bytes(key_of(self.lane, self.next));
         self.next += 1;
-        cache.set(&key, self.values.next(&key));
+        self.values.set(&key, cache);
     }
 
     fn get(&mut self, cache: &mut impl Operations) {

@@ -1,7 +1,7 @@
 //! Resident memory per entry against the number of entries.
 
 use crate::cache::value::Values;
-use crate::cache::{Cache, CacheHandle, KEY_BYTES, Operations, Room, key_bytes};
+use crate::cache::{Cache, CacheHandle, KEY_BYTES, Room, key_bytes};
 use crate::drive::BATCH;
 use crate::keys::key_of;
 use crate::machine::resident_bytes;
@@ -31,7 +31,7 @@ pub(super) fn run<C: Cache>(setup: &Setup) -> Sample {
             let mut batch = handle.batch();
             for index in from..to {
                 let key = key_bytes(key_of(0, index as u64));
-                batch.set(&key, values.next(&key));
+                values.set(&key, &mut batch);
             }
             drop(batch);
             if to as f64 >= next {

@@ -39,7 +39,7 @@ pub(super) fn zipf<C: Cache>(setup: &Setup, gets_per_set: usize, value_bytes: us
         .collect();
     let outcome = drive(&cache, workers, Some(setup.duration), |_| {});
     let hits = hit_percent(&outcome);
-    outcome.throughput().figure("hits", "%", Better::Higher, hits)
+    refusals(&outcome, outcome.throughput().figure("hits", "%", Better::Higher, hits))
 }
 
 pub(super) fn hot<C: Cache>(setup: &Setup, gets_per_set: usize) -> Sample {
@@ -52,7 +52,7 @@ pub(super) fn hot<C: Cache>(setup: &Setup, gets_per_set: usize) -> Sample {
         })
         .collect();
     let outcome = drive(&cache, workers, Some(setup.duration), |_| {});
-    outcome.throughput()
+    refusals(&outcome, outcome.throughput())
 }
 
 pub(super) fn hits<C: Cache>(setup: &Setup, exponent: f64, capacity: Capacity) -> Sample {
@@ -84,6 +84,11 @@ fn share(keys: usize, thread: usize, threads: usize) -> std::ops::Range<u64> {
 fn hit_percent(outcome: &Outcome<PopularWorker>) -> f64 {
     let sum = |of: fn(&PopularWorker) -> u64| outcome.workers.iter().map(of).sum::<u64>() as f64;
     100.0 * sum(|worker| worker.hits) / sum(|worker| worker.gets).max(1.0)
+}
+
+fn refusals(outcome: &Outcome<PopularWorker>, sample: Sample) -> Sample {
+    let refused = Values::refused_percent(outcome.workers.iter().map(|worker| &worker.values));
+    sample.figure("sets refused", "%", Better::Lower, refused)
 }
 
 enum Keys {
@@ -128,7 +133,7 @@ impl PopularWorker {
         self.position += 1;
         if self.gets_left == 0 {
             self.gets_left = self.gets_per_set;
-            cache.set(&key, self.values.next(&key));
+            self.values.set(&key, cache);
             return;
         }
         // One that never sets does not count down to it.
@@ -137,7 +142,7 @@ impl PopularWorker {
         if self.values.get(&key, cache) {
             self.hits += 1;
         } else {
-            cache.set(&key, self.values.next(&key));
+            self.values.set(&key, cache);
         }
     }
 }
@@ -146,7 +151,7 @@ impl CacheWorker for PopularWorker {
     fn prepare(&mut self, cache: &mut impl Operations) -> bool {
         for index in self.fill.by_ref().take(BATCH) {
             let key = key(index);
-            cache.set(&key, self.values.next(&key));
+            self.values.set(&key, cache);
         }
         let steps = self.warm_up.min(BATCH);
         for _ in 0..steps {
