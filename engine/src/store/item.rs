@@ -5,7 +5,7 @@ use super::large::LargeValue;
 use super::number::Digits;
 use crate::clock::Now;
 use crate::log::Location;
-use crate::log::record::{Expiry, Record};
+use crate::log::record::{Counter, Expiry, Record};
 use std::fmt;
 
 /// Bytes that memcached's accounting adds to every item: its header (protocol section 8).
@@ -38,11 +38,7 @@ pub struct Item<'b> {
 impl<'b> Item<'b> {
     #[inline]
     pub(super) fn new(store: &'b Store, location: Location, record: Record<'b>) -> Item<'b> {
-        let counter = record.counter().map(|counter| {
-            let pair = counter.pair();
-            (Digits::padded(pair.number, counter.width), pair.id())
-        });
-        Item { store, location, record, counter }
+        Item { store, location, record, counter: record.counter().map(text_and_id) }
     }
 
     /// The key as it was stored.
@@ -109,6 +105,13 @@ impl<'b> Item<'b> {
     pub fn protocol_bytes(&self) -> usize {
         protocol_bytes(self.key().len(), self.flags(), self.value().len(), self.store.config().cas)
     }
+}
+
+/// Apart, so that other items pay for the question only.
+#[inline(never)]
+fn text_and_id(counter: Counter<'_>) -> (Digits, u64) {
+    let pair = counter.pair();
+    (Digits::padded(pair.number, counter.width), pair.id())
 }
 
 impl fmt::Debug for Item<'_> {

@@ -15,9 +15,15 @@ impl Digits {
     pub(super) fn padded(mut number: u64, width: usize) -> Digits {
         let len = digits_of(number);
         let mut bytes = [b' '; DIGITS_MAX];
-        for digit in bytes[..len].iter_mut().rev() {
-            *digit = b'0' + (number % 10) as u8;
-            number /= 10;
+        // Two digits at a time: half of the divisions.
+        let (head, pairs) = bytes[..len].as_rchunks_mut();
+        for pair in pairs.iter_mut().rev() {
+            let two = (number % 100) as u8;
+            *pair = [b'0' + two / 10, b'0' + two % 10];
+            number /= 100;
+        }
+        if let [first] = head {
+            *first = b'0' + number as u8;
         }
         Digits { bytes, width: len.max(width) as u8 }
     }
@@ -36,6 +42,21 @@ impl Digits {
 #[inline]
 pub(super) fn digits_of(number: u64) -> usize {
     number.checked_ilog10().unwrap_or(0) as usize + 1
+}
+
+/// Does a number have at most `width` digits?
+#[inline]
+pub(super) fn fits(number: u64, width: usize) -> bool {
+    const POWERS: [u64; DIGITS_MAX] = {
+        let mut powers = [1; DIGITS_MAX];
+        let mut i = 1;
+        while i < DIGITS_MAX {
+            powers[i] = powers[i - 1] * 10;
+            i += 1;
+        }
+        powers
+    };
+    POWERS.get(width).is_none_or(|&bound| number < bound)
 }
 
 /// Reads a number: leading white space and a `+` are allowed, and anything behind a white space or a NUL.
@@ -76,9 +97,11 @@ mod tests {
 
     #[test]
     fn numbers_are_written_to_a_width() {
-        for number in [0, 9, 10, 99, 100, u64::MAX] {
+        for number in [1, 9, 10, 99, 100, u64::MAX / 10, u64::MAX] {
             assert_eq!(Digits::of(number).bytes(), number.to_string().as_bytes());
-            assert_eq!(digits_of(number), number.to_string().len());
+            let len = number.to_string().len();
+            assert_eq!(digits_of(number), len);
+            assert!(fits(number, len) && !fits(number, len - 1));
             assert_eq!(Digits::padded(number, 7).bytes(), format!("{number:<7}").as_bytes());
         }
     }

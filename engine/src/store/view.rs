@@ -59,7 +59,7 @@ impl<'g> View<'g> {
     /// Finds a visible item; takes one that has expired or been flushed out of the index, and says so.
     #[inline]
     pub(super) fn find_visible(self, key: &[u8], hash: u64) -> Result<(Found<'g>, State), Option<Gone>> {
-        let found = self.find(key, hash).ok_or(None)?;
+        let Some(found) = self.find(key, hash) else { return Err(None) };
         let state = found.record.state();
         match self.store.gone(state, self.now) {
             None => Ok((found, state)),

@@ -283,7 +283,29 @@ impl Batch<'_> {
     }
 
     /// What [`Batch::arith`] and [`Batch::meta_arith`] share.
+    #[inline]
     pub(super) fn calculate(
+        &mut self,
+        key: &[u8],
+        hash: u64,
+        delta: Delta,
+        change: &Change,
+    ) -> Result<Calculation, StoreError> {
+        // The usual case apart from the others, so that its code is short.
+        let view = self.view();
+        if let Some(found) = view.find(key, hash) {
+            let state = found.record.state();
+            if view.store.gone(state, view.now).is_none()
+                && let Some(end) = view.calculate_in_place(found.record, state, delta, change)
+            {
+                return Ok(end);
+            }
+        }
+        self.calculate_by_record(key, hash, delta, change)
+    }
+
+    #[inline(never)]
+    fn calculate_by_record(
         &mut self,
         key: &[u8],
         hash: u64,
@@ -320,18 +342,8 @@ impl Batch<'_> {
                 }
                 continue;
             };
-            // A new expiry and an id of the client's take a new record, so that they change together with the number.
-            if change.cas.is_none() && change.touch.is_none_or(|expiry| expiry == state.expiry()) {
-                match view.count_in_place(found.record, state, delta, change.compare) {
-                    Some(Ok(pair)) => {
-                        view.count(hits);
-                        let cas = if view.store.config.cas { pair.id() } else { 0 };
-                        let expiry = state.expiry();
-                        return Ok(Calculation::Done(Sum { number: pair.number, cas, expiry_before: expiry, expiry }));
-                    }
-                    Some(Err(Refusal::Unwanted(InPlace::Exists))) => return Ok(Calculation::Exists),
-                    Some(Err(Refusal::Sealed | Refusal::Unwanted(InPlace::TooLong))) | None => {}
-                }
+            if let Some(end) = view.calculate_in_place(found.record, state, delta, change) {
+                return Ok(end);
             }
             if change.compare.is_some_and(|id| !view.has_id(found, id)) {
                 return Ok(Calculation::Exists);
@@ -420,25 +432,31 @@ enum InPlace {
 }
 
 impl View<'_> {
-    /// Changes a counter by one compare-and-swap, unless something speaks against it. `None`: it is no counter.
-    #[inline]
-    fn count_in_place(
+    /// Changes a counter by one compare-and-swap. `None`: it takes a new record, because this is no counter, or is sealed (R2), or the number
+    /// grows longer, or more than the number is to change.
+    // Always: returned through memory, the answer costs more than a tenth of the whole.
+    #[inline(always)]
+    fn calculate_in_place(
         self,
         record: Record<'_>,
         state: State,
         delta: Delta,
-        compare: Option<u64>,
-    ) -> Option<Result<Pair, Refusal<InPlace>>> {
+        change: &Change,
+    ) -> Option<Calculation> {
         let counter = record.counter()?;
+        // A new expiry and an id of the client's must change together with the number.
+        if change.cas.is_some() || change.touch.is_some_and(|expiry| expiry != state.expiry()) {
+            return None;
+        }
         let segments = &self.store.log.segments;
         let has_ids = self.store.config.cas;
         let result = pair::change(counter.pair, |pair| {
             let shown_id = if has_ids { pair.id() } else { 0 };
-            if compare.is_some_and(|id| id != shown_id) {
+            if change.compare.is_some_and(|id| id != shown_id) {
                 return Err(InPlace::Exists);
             }
             let number = delta.applied_to(pair.number);
-            if digits_of(number) > counter.width {
+            if !number::fits(number, counter.width) {
                 return Err(InPlace::TooLong);
             }
             // Without ids the pair's stays 0.
@@ -446,10 +464,19 @@ impl View<'_> {
                 if has_ids { pair::next_id(pair.id(), CAS_POSITION_BITS, || segments.next_generation()) } else { 0 };
             if Pair::can_hold(id) { Ok(Pair::new(number, id)) } else { Err(InPlace::TooLong) }
         });
-        if result.is_ok() {
-            self.mark_used(record, state);
+        match result {
+            Ok(pair) => {
+                self.mark_used(record, state);
+                self.count(match delta {
+                    Delta::Incr(_) => Counter::IncrHits,
+                    Delta::Decr(_) => Counter::DecrHits,
+                });
+                let expiry = state.expiry();
+                Some(Calculation::Done(Sum { number: pair.number, cas: pair.id(), expiry_before: expiry, expiry }))
+            }
+            Err(Refusal::Unwanted(InPlace::Exists)) => Some(Calculation::Exists),
+            Err(Refusal::Sealed | Refusal::Unwanted(InPlace::TooLong)) => None,
         }
-        Some(result)
     }
 }
 
