@@ -789,7 +789,8 @@ impl Receiving {
         let left = self.left();
         match &mut self.body {
             _ if left == 0 => true,
-            Body::Large(large) => handle.extend(large, self.filled + 1).is_ok(),
+            // Never so little that a read of it would not pay.
+            Body::Large(large) => handle.extend(large, self.filled + left.min(READ_BUFFER_BYTES)).is_ok(),
             Body::Own(bytes) => {
                 if bytes.len() == self.filled {
                     bytes.resize(self.filled + left.min(VALUE_GROWTH_BYTES), 0);

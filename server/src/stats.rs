@@ -210,6 +210,8 @@ fn memory(items: &Stats, out: &mut Vec<u8>) {
         ("memkv_bytes_live", items.live_bytes),
         ("memkv_bytes_dead", items.dead_bytes),
         ("memkv_bytes_large", items.large_bytes),
+        ("memkv_bytes_large_receiving", items.large_receiving_bytes),
+        ("memkv_bytes_large_loose", items.large_loose_bytes),
         ("memkv_bytes_ghosts", items.ghost_bytes),
         ("memkv_segment_size", items.segment_bytes),
         ("memkv_segments_free", items.segments_free),

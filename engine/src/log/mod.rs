@@ -126,7 +126,7 @@ impl Log {
 
     /// Where in its segment a location is, in bytes.
     pub(crate) fn offset_of(&self, location: Location) -> usize {
-        (location as usize - 1) * ALIGN & (self.segment_bytes() - 1)
+        ((location as usize - 1) * ALIGN) & (self.segment_bytes() - 1)
     }
 
     /// The segment of a location.

@@ -62,7 +62,6 @@ impl LargeMemory {
         u64::try_from(self.loose.load(Ordering::Relaxed) as i64).unwrap_or(0)
     }
 
-    #[cfg(all(test, not(crossbeam_loom)))]
     pub(super) fn receiving_bytes(&self) -> u64 {
         self.receiving.load(Ordering::Relaxed)
     }

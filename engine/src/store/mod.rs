@@ -337,6 +337,8 @@ impl Store {
             live_bytes: census.live_bytes,
             dead_bytes: census.dead_bytes,
             large_bytes: self.log.large_bytes(),
+            large_receiving_bytes: self.large.receiving_bytes(),
+            large_loose_bytes: self.large.loose_bytes(),
             ghost_bytes: self.ghosts.bytes() as u64,
             charged_bytes: self.log.charged(),
         }

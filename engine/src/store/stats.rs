@@ -126,8 +126,12 @@ pub struct Stats {
     pub live_bytes: u64,
     /// Bytes of records that were replaced, deleted, evicted, or moved.
     pub dead_bytes: u64,
-    /// Bytes of large values.
+    /// Bytes of large values, in whole pages.
     pub large_bytes: u64,
+    /// Those of them that have begun to arrive and are not whole.
+    pub large_receiving_bytes: u64,
+    /// Those of them that no item has any more and somebody still reads.
+    pub large_loose_bytes: u64,
     /// Bytes that the memory of evicted keys takes when it is full.
     pub ghost_bytes: u64,
     /// `log_bytes`, `large_bytes` and `ghost_bytes` together: with `index_bytes` what is held against the limit.
