@@ -9,8 +9,9 @@
 //! free    -> open      `open`: it has no pages; the caller has charged it
 //! idle    -> open      `open`: it has pages and is charged
 //! open    -> sealed    `seal`: by the handle that owns it; records are only added while open
-//! sealed  -> leaving   `take_if`: by one cleaner, which then takes its records out of the index or moves them
-//! leaving -> sealed    `put_back`: by that cleaner, when it finds no room for what it must move
+//! sealed  -> cleaning  `take_if`: by one cleaner, which then takes its records out of the index or moves them
+//! cleaning -> sealed   `put_back`: by that cleaner, when it finds no room for what it must move
+//! cleaning -> leaving  `leave`: by that cleaner, when nothing in the index names the segment any more
 //! leaving -> idle      `recycle`: through the epoch, when no guard can reach a record of it any more
 //! idle    -> leaving   `take_idle`: its pages go back to the system
 //! leaving -> free      `release`: they are gone
@@ -39,6 +40,7 @@ const IDLE: u64 = 1;
 const OPEN: u64 = 2;
 const SEALED: u64 = 3;
 const LEAVING: u64 = 4;
+const CLEANING: u64 = 5;
 const STATE_MASK: u64 = 7;
 const MAIN: u64 = 1 << 3;
 const TRIMMED: u64 = 1 << 4;
@@ -156,6 +158,7 @@ pub(crate) struct Survey {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Census {
     pub(crate) idle: u64,
+    /// Being cleaned, or cleaned and waiting for the last reader.
     pub(crate) leaving: u64,
     /// Open and sealed segments of each queue.
     pub(crate) queued: [u64; 2],
@@ -370,9 +373,9 @@ impl Segments {
 
     /// Takes a segment if it is still as it was seen. The word carries the generation, so it is the same life of the segment.
     pub(crate) fn take_if(&self, seen: Seen) -> bool {
-        let leaving = seen.word & !STATE_MASK | LEAVING;
+        let cleaning = seen.word & !STATE_MASK | CLEANING;
         // Acquire: the records (see `seal`). A failure means that another cleaner took it (L1).
-        self.word(seen.segment).compare_exchange(seen.word, leaving, Ordering::Acquire, Ordering::Relaxed).is_ok()
+        self.word(seen.segment).compare_exchange(seen.word, cleaning, Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
 
     /// Takes a sealed segment that has no live record left. Usually there is none, and the search is all it costs.
@@ -391,9 +394,17 @@ impl Segments {
     /// Puts a segment back that was taken and not emptied. Only who took it calls this.
     pub(crate) fn put_back(&self, segment: SegmentIndex) {
         let word = self.word(segment).load(Ordering::Relaxed);
-        debug_assert_eq!(word & STATE_MASK, LEAVING, "L1: only a leaving segment is put back");
+        debug_assert_eq!(word & STATE_MASK, CLEANING, "L1: only a segment that is being cleaned is put back");
         // Release: as in `seal`.
         self.word(segment).store(word & !STATE_MASK | SEALED, Ordering::Release);
+    }
+
+    /// Books that a segment that was taken is out of the index. Only who took it calls this.
+    pub(crate) fn leave(&self, segment: SegmentIndex) {
+        let word = self.word(segment).load(Ordering::Relaxed);
+        debug_assert_eq!(word & STATE_MASK, CLEANING, "L1: only a segment that was cleaned leaves");
+        // Relaxed: nobody acts on it; the epoch orders what comes next.
+        self.word(segment).store(word & !STATE_MASK | LEAVING, Ordering::Relaxed);
     }
 
     /// Has the segment given back the pages behind its records?
@@ -464,7 +475,7 @@ impl Segments {
             let word = segment.shared.word.load(Ordering::Relaxed);
             match word & STATE_MASK {
                 IDLE => census.idle += 1,
-                LEAVING => census.leaving += 1,
+                LEAVING | CLEANING => census.leaving += 1,
                 OPEN | SEALED => census.queued[queue_of(word) as usize] += 1,
                 _ => continue,
             }

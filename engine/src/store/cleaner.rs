@@ -174,9 +174,9 @@ impl Store {
         self.usable() + self.log.segments.leaving() as u64
     }
 
-    /// Are segments on their way out, beside the one that the caller is sweeping?
+    /// Are segments on their way out?
     fn is_room_coming(&self) -> bool {
-        self.log.segments.leaving() > 1
+        self.log.segments.leaving() > 0
     }
 
     /// Opens a segment, if the limit has room for it and what it is for may have it.
@@ -270,6 +270,7 @@ impl Store {
 
     /// Makes a segment that is out of the index usable once no guard of now is left (L2).
     fn recycle_later(&self, segment: SegmentIndex, guard: &Guard) {
+        self.log.segments.leave(segment);
         let log = Arc::clone(&self.log);
         guard.defer(move || log.recycle(segment));
     }
