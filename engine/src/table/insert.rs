@@ -1,6 +1,6 @@
 //! Insert: claim, scan, commit (the argument is in the module documentation, "Why no key is there twice").
 
-use super::bucket::{Bucket, LINK_NONE, SLOTS};
+use super::bucket::{Bucket, LINK_NONE, Node};
 use super::word::{EMPTY, Word};
 use super::{Hit, Keys, Table};
 use crate::sync::Guard;
@@ -24,7 +24,7 @@ enum Scan<'g> {
     /// An empty slot and its position in the chain.
     Room(&'g AtomicU64, usize),
     /// No empty slot; the last bucket of the chain.
-    Full(&'g Bucket),
+    Full(Node<'g>),
     Frozen,
 }
 
@@ -84,9 +84,9 @@ impl Table {
         let mut room = None;
         let mut any_frozen = false;
         let mut position = 0;
-        let mut bucket = root;
+        let mut bucket = root.node();
         loop {
-            for slot in &bucket.slots {
+            for slot in bucket.slots {
                 // Acquire: as in `find` (E1).
                 let word = Word(slot.load(Ordering::Acquire));
                 if word.is_live_with_tag(hash) && keys.is_match(word.payload()) {
@@ -112,7 +112,7 @@ impl Table {
     }
 
     /// Hangs an empty overflow bucket behind the last of a chain; if somebody else was faster, theirs will do.
-    fn append(&self, last: &Bucket, guard: &Guard) {
+    fn append(&self, last: Node<'_>, guard: &Guard) {
         let fresh = self.overflow.take(true, guard);
         // Release: publishes the empty slots (E2). SeqCst besides, because the scan of a claim reads links in the same
         // total order (E3). Failure is Relaxed: the caller scans again (another thread appended, or froze the link).
@@ -162,7 +162,7 @@ impl Table {
     /// Answers false if a frozen slot hindered the scan. Otherwise the word has been decided, by this call or another.
     /// Recursion goes to lower positions only. Each repetition on one slot means that another thread changed it.
     fn commit(&self, root: &Bucket, position: usize, slot: &AtomicU64, claim: Word, keys: &impl Keys) -> bool {
-        let mut bucket = root;
+        let mut bucket = root.node();
         let mut base = 0;
         loop {
             for (i, other) in bucket.slots.iter().enumerate() {
@@ -198,7 +198,7 @@ impl Table {
                     }
                 }
             }
-            base += SLOTS;
+            base += bucket.slots.len();
             // SeqCst: an append that we do not see is later than our claim in the total order (E3).
             // SAFETY: the caller reached `root` under its guard.
             match unsafe { bucket.next(Ordering::SeqCst) } {

@@ -183,7 +183,7 @@ impl Table {
         let memory = LevelMemory::reserve(1 << level);
         for i in 0..1 << level {
             // SAFETY: `i` is below the count that was reserved.
-            unsafe { &*memory.buckets().add(i) }.reset(true);
+            unsafe { &*memory.buckets().add(i) }.reset();
         }
         let levels: [AtomicPtr<Bucket>; LEVELS] = std::array::from_fn(|_| AtomicPtr::new(std::ptr::null_mut()));
         let owners: [AtomicPtr<LevelMemory>; LEVELS] = std::array::from_fn(|_| AtomicPtr::new(std::ptr::null_mut()));
@@ -259,9 +259,9 @@ impl Table {
     pub(crate) fn find<'g>(&self, hash: u64, keys: &impl Keys, guard: &'g Guard) -> Option<Hit<'g>> {
         'again: loop {
             let state = self.state();
-            let mut bucket = self.root(state, hash, guard);
+            let mut bucket = self.root(state, hash, guard).node();
             loop {
-                for slot in &bucket.slots {
+                for slot in bucket.slots {
                     // Acquire: the entry behind the payload was written before its claim (E1).
                     let word = Word(slot.load(Ordering::Acquire));
                     if word.is_live_with_tag(hash) && keys.is_match(word.payload()) {
@@ -343,10 +343,10 @@ impl Table {
             found.clear();
             let state = self.state();
             let (level, index) = Self::place(state, from);
-            let mut bucket = self.bucket(level, index);
+            let mut bucket = self.bucket(level, index).node();
             let mut any_frozen = false;
             loop {
-                for slot in &bucket.slots {
+                for slot in bucket.slots {
                     // Acquire: as in `find` (E1).
                     let word = Word(slot.load(Ordering::Acquire));
                     any_frozen |= word.is_frozen();

@@ -4,16 +4,16 @@
 //! guard and pushing happens through the epoch, so a node cannot come back while somebody who saw it at the head is
 //! still pinned: no ABA (T5). Slabs are freed with the pool.
 
-use super::bucket::Bucket;
+use super::bucket::Overflow;
 use crate::sync::Guard;
 use crate::sync::{AtomicPtr, AtomicU64, Ordering};
 use std::sync::Arc;
 
-/// Buckets in a slab: one 4 KiB page.
-const SLAB_BUCKETS: usize = if cfg!(crossbeam_loom) { 2 } else { 64 };
+/// Overflows in a slab: one 4 KiB page.
+const SLAB_BUCKETS: usize = if cfg!(crossbeam_loom) { 2 } else { 128 };
 
 struct Slab {
-    buckets: Box<[Bucket]>,
+    buckets: Box<[Overflow]>,
     next: *mut Slab,
 }
 
@@ -47,18 +47,18 @@ impl OverflowPool {
     }
 
     /// Takes a bucket that nobody else can reach: all slots empty (`born`), or to be filled by a split.
-    pub(crate) fn take<'g>(&self, born: bool, _guard: &'g Guard) -> &'g Bucket {
+    pub(crate) fn take<'g>(&self, born: bool, _guard: &'g Guard) -> &'g Overflow {
         let bucket = self.pop().unwrap_or_else(|| self.grow());
         bucket.reset(born);
         bucket
     }
 
-    fn pop<'g>(&self) -> Option<&'g Bucket> {
+    fn pop<'g>(&self) -> Option<&'g Overflow> {
         // Acquire: the bucket's link was written before its push (E5).
         let mut head = self.free.load(Ordering::Acquire);
         loop {
             // SAFETY: free buckets belong to slabs, which live as long as the pool.
-            let bucket = unsafe { (head as *const Bucket).as_ref() }?;
+            let bucket = unsafe { (head as *const Overflow).as_ref() }?;
             let next = bucket.link.load(Ordering::Relaxed);
             // Acquire on success and failure: we go on to read the node we got. The loop ends because a failure means that
             // another thread popped or pushed.
@@ -71,11 +71,11 @@ impl OverflowPool {
 
     /// Makes a slab and keeps one bucket of it.
     #[cold]
-    fn grow<'g>(&self) -> &'g Bucket {
-        let buckets: Box<[Bucket]> = (0..SLAB_BUCKETS).map(|_| Bucket::unborn()).collect();
+    fn grow<'g>(&self) -> &'g Overflow {
+        let buckets: Box<[Overflow]> = (0..SLAB_BUCKETS).map(|_| Overflow::unborn()).collect();
         let slab = Box::into_raw(Box::new(Slab { buckets, next: std::ptr::null_mut() }));
         // Relaxed: a figure.
-        self.bytes.fetch_add((SLAB_BUCKETS * size_of::<Bucket>()) as u64, Ordering::Relaxed);
+        self.bytes.fetch_add((SLAB_BUCKETS * size_of::<Overflow>()) as u64, Ordering::Relaxed);
         let mut head = self.slabs.load(Ordering::Relaxed);
         loop {
             // SAFETY: the slab is ours until the exchange below publishes it.
@@ -94,7 +94,7 @@ impl OverflowPool {
         first
     }
 
-    fn push(&self, bucket: &Bucket) {
+    fn push(&self, bucket: &Overflow) {
         let mut head = self.free.load(Ordering::Relaxed);
         loop {
             bucket.link.store(head, Ordering::Relaxed);
@@ -107,12 +107,12 @@ impl OverflowPool {
     }
 
     /// Gives a bucket back once nobody can hold a reference to it.
-    pub(crate) fn retire(self: &Arc<Self>, bucket: &Bucket, guard: &Guard) {
+    pub(crate) fn retire(self: &Arc<Self>, bucket: &Overflow, guard: &Guard) {
         let pool = Arc::clone(self);
         let address = bucket.address();
         guard.defer(move || {
             // SAFETY: the bucket belongs to a slab of `pool`, which the Arc keeps alive.
-            pool.push(unsafe { &*(address as *const Bucket) });
+            pool.push(unsafe { &*(address as *const Overflow) });
         });
     }
 }

@@ -4,7 +4,7 @@
 //! goes to which slot of which child, and each child slot is filled by a CAS from unborn, which succeeds once. So any
 //! number of threads may do the same split at once, and a thread that wakes up late changes nothing (T1, T3).
 
-use super::bucket::{Bucket, LINK_NONE, SLOTS};
+use super::bucket::{Bucket, LINK_NONE, Node, Overflow};
 use super::level::LevelMemory;
 use super::word::{EMPTY, UNBORN, Word};
 use super::{Keys, LEVELS, State, Table};
@@ -18,24 +18,24 @@ const RELEASE_BUCKETS: u64 = 1024;
 /// Writes the words of one child in order.
 struct Filler<'t> {
     table: &'t Table,
-    bucket: &'t Bucket,
+    bucket: Node<'t>,
     slot: usize,
 }
 
 impl<'t> Filler<'t> {
     /// Fills the next slot of the chain; makes an overflow bucket where the last is full.
     fn put(&mut self, word: Word, guard: &'t Guard) {
-        if self.slot == SLOTS {
+        if self.slot == self.bucket.slots.len() {
             let next = self.table.overflow.take(false, guard);
             // Release: the unborn slots. Acquire on failure: the bucket another helper hung there (E2).
             match self.bucket.link.compare_exchange(UNBORN, next.address(), Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => self.bucket = next,
+                Ok(_) => self.bucket = next.node(),
                 Err(link) => {
                     self.table.overflow.retire(next, guard);
                     // SAFETY: read under the guard. If the link names no bucket, the child was finished long ago with a shorter
                     // chain of another time; every slot of the bucket at hand is born, and filling it again does nothing.
-                    if let Some(other) = unsafe { Bucket::from_link(link) } {
-                        self.bucket = other;
+                    if let Some(other) = unsafe { Overflow::from_link(link) } {
+                        self.bucket = other.node();
                     }
                 }
             }
@@ -50,7 +50,7 @@ impl<'t> Filler<'t> {
         for slot in &self.bucket.slots[self.slot..] {
             fill(slot, EMPTY);
         }
-        fill(&self.bucket.link, LINK_NONE);
+        fill(self.bucket.link, LINK_NONE);
     }
 }
 
@@ -106,11 +106,11 @@ impl Table {
         let parent = self.bucket(level, index);
         let children: [&Bucket; 2] = [self.bucket(level + 1, 2 * index), self.bucket(level + 1, 2 * index + 1)];
         freeze_chain(parent);
-        let mut fillers = children.map(|bucket| Filler { table: self, bucket, slot: 0 });
+        let mut fillers = children.map(|bucket| Filler { table: self, bucket: bucket.node(), slot: 0 });
         let split_bit = 63 - level;
-        let mut bucket = parent;
+        let mut bucket = parent.node();
         loop {
-            for slot in &bucket.slots {
+            for slot in bucket.slots {
                 // Acquire: as in `freeze`.
                 let word = Word(slot.load(Ordering::Acquire));
                 if word.is_live() {
@@ -157,11 +157,11 @@ impl Table {
 
     /// After the state has moved past a bucket: its overflow buckets and, now and then, pages of its level go back (T5, T6).
     fn retire_parent(&self, state: State, parent: &Bucket, guard: &Guard) {
-        let mut bucket = parent;
+        let mut link = &parent.link;
         // SAFETY: reached under `guard`; frozen, so the chain is final (T1).
-        while let Some(next) = unsafe { bucket.next(Ordering::Acquire) } {
+        while let Some(next) = unsafe { Overflow::from_link(link.load(Ordering::Acquire)) } {
             self.overflow.retire(next, guard);
-            bucket = next;
+            link = &next.link;
         }
         // Relaxed: an older owner than the one of the state that we just moved.
         let owner = self.owners[state.level() as usize].load(Ordering::Relaxed);
@@ -186,14 +186,14 @@ impl Table {
 
 /// Freezes every slot and link of a chain; afterwards it is a constant (T1).
 fn freeze_chain(parent: &Bucket) {
-    let mut bucket = parent;
+    let mut bucket = parent.node();
     loop {
-        for slot in &bucket.slots {
+        for slot in bucket.slots {
             freeze(slot);
         }
         // SAFETY: the caller reached `parent` under its guard.
-        match unsafe { Bucket::from_link(freeze(&bucket.link)) } {
-            Some(next) => bucket = next,
+        match unsafe { Overflow::from_link(freeze(bucket.link)) } {
+            Some(next) => bucket = next.node(),
             None => return,
         }
     }
