@@ -169,6 +169,18 @@ impl Server {
         Server::launch(config, Clock::system(), None)
     }
 
+    /// Says whether anything prevents a start with these settings, as far as that can be seen without listening: names must
+    /// have addresses, files must be readable, and memory must be there to be reserved.
+    ///
+    /// # Errors
+    /// What [`start`](Self::start) would answer.
+    pub fn check(config: &Config) -> Result<(), StartError> {
+        config.auth_file.as_deref().map(auth::Users::load).transpose().map_err(StartError::Auth)?;
+        listener::check(config)?;
+        Store::new(config.store(), Clock::system()).map_err(StartError::Store)?;
+        Ok(())
+    }
+
     /// Starts a server whose items expire by `clock`, which no client can move.
     ///
     /// # Errors

@@ -104,6 +104,17 @@ pub fn bind(config: &Config) -> Result<Vec<Listener>, StartError> {
     Ok(listeners)
 }
 
+/// Looks whether every address of the configuration is one, without listening.
+///
+/// # Errors
+/// If a name has no address.
+pub fn check(config: &Config) -> Result<(), StartError> {
+    match config.unix_socket {
+        Some(_) => Ok(()),
+        None => config.listen.iter().try_for_each(|endpoint| resolve(endpoint, config.port).map(drop)),
+    }
+}
+
 fn resolve(endpoint: &Endpoint, common_port: u16) -> Result<Vec<SocketAddr>, StartError> {
     let port = endpoint.port.unwrap_or(common_port);
     let Some(host) = &endpoint.host else {

@@ -4,7 +4,6 @@ use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use memkv_server::args::{self, EXIT_FAILURE, EXIT_USAGE, Exit, Parsed, Surroundings};
-use memkv_server::auth::Users;
 use memkv_server::daemon::{self, Ready, Side};
 use memkv_server::process::{self, EXIT_SYSTEM, Process, Refused};
 use memkv_server::shutdown::{ControlSignals, Request, Stop};
@@ -46,9 +45,7 @@ fn main() -> ExitCode {
 /// Says what is wrong with the configuration, as far as that can be seen without starting.
 fn check(config: &Config, process: &Process, warnings: &[String]) -> Result<(), Refused> {
     process.check()?;
-    if let Some(path) = &config.auth_file {
-        Users::load(path).map_err(|error| Refused { code: EXIT_FAILURE, line: error.to_string() })?;
-    }
+    Server::check(config).map_err(|error| refused(&error))?;
     for warning in warnings {
         eprintln!("memkv: {warning}");
     }
@@ -68,14 +65,7 @@ fn serve(config: Config, process: &Process, ready: Option<Ready>) -> Result<(), 
     // Before the server is ready, so that no signal is missed.
     let mut signals = ControlSignals::watch().map_err(|error| system(format!("cannot watch signals: {error}")))?;
     let (memory_bytes, verbosity) = (config.memory_bytes, config.verbosity);
-    let running = Server::start(config).map_err(|error| {
-        let code = match error {
-            StartError::Store(_) => EXIT_USAGE,
-            StartError::Auth(_) => EXIT_FAILURE,
-            _ => EXIT_SYSTEM,
-        };
-        Refused { code, line: error.to_string() }
-    })?;
+    let running = Server::start(config).map_err(|error| refused(&error))?;
     if process.lock_memory
         && let Err(error) = process::lock_memory()
     {
@@ -119,6 +109,15 @@ async fn until_stopped(signals: &mut ControlSignals, running: &Running) -> Stop 
             Request::Reload => running.reload(),
         }
     }
+}
+
+fn refused(error: &StartError) -> Refused {
+    let code = match error {
+        StartError::Store(_) => EXIT_USAGE,
+        StartError::Auth(_) => EXIT_FAILURE,
+        _ => EXIT_SYSTEM,
+    };
+    Refused { code, line: error.to_string() }
 }
 
 fn system(line: String) -> Refused {

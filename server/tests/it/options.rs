@@ -151,6 +151,15 @@ fn p18_the_configuration_can_be_checked_and_printed() {
     assert_eq!(String::from_utf8(output.stdout).unwrap(), "memkv: the configuration is valid\n");
     assert!(output.stderr.is_empty());
 
+    // What only a start would find otherwise.
+    for (args, code) in
+        [(["-l", "no.such.host.invalid"], 71), (["-m", "9999999999999"], 64), (["-Y", "/no/such/file"], 1)]
+    {
+        let output = run(&[&["--check-config", "-u", "root"][..], &args].concat());
+        assert_eq!(output.status.code(), Some(code), "{args:?}");
+        assert_eq!(String::from_utf8(output.stderr).unwrap().lines().count(), 1, "{args:?}");
+    }
+
     let bad = dir.file("bad.toml", "memory-limit = 100\nmemory-limits = 5\n");
     let output = run(&["--check-config", "--config", bad.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(64));
