@@ -6,7 +6,7 @@
 #[cfg(crossbeam_loom)]
 pub(crate) use loom::sync::atomic::{AtomicI64, AtomicPtr, AtomicU64, fence};
 #[cfg(not(crossbeam_loom))]
-pub(crate) use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU64};
+pub(crate) use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU64, fence};
 
 pub(crate) use std::sync::atomic::Ordering;
 

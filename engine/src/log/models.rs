@@ -5,7 +5,7 @@
 
 use super::record::{Expiry, State};
 use super::segments::{Queue, Seen, Segments};
-use crate::sync::{AtomicU64, Ordering, pin};
+use crate::sync::{AtomicU64, Ordering, fence, pin};
 use loom::cell::UnsafeCell;
 use loom::thread;
 use std::sync::Arc;
@@ -183,7 +183,39 @@ impl Item {
             return false;
         }
         let sealed = self.seal(old);
-        self.replace(old, copy, sealed)
+        let moved = self.replace(old, copy, sealed);
+        if moved {
+            fence(Ordering::SeqCst);
+            if !sealed.has(State::FETCHED) && State(self.record(old).load(Ordering::Acquire)).has(State::FETCHED) {
+                self.mark_moving(copy);
+            }
+        }
+        moved
+    }
+
+    /// As `View::mark_moving`.
+    fn mark_moving(&self, mut word: u64) {
+        loop {
+            self.record(word).fetch_or(State::FETCHED, Ordering::AcqRel);
+            fence(Ordering::SeqCst);
+            let now = self.word.load(Ordering::Acquire);
+            if now == word || now == 0 {
+                return;
+            }
+            word = now;
+        }
+    }
+
+    /// As `Batch::get` of an item that was not fetched before.
+    fn fetch(&self) {
+        let word = self.word.load(Ordering::Acquire);
+        let state = State(self.record(word).load(Ordering::Acquire));
+        let record = self.record(word);
+        if state.has(State::SEALED)
+            || record.compare_exchange(state.0, state.fetched().0, Ordering::AcqRel, Ordering::Relaxed).is_err()
+        {
+            self.mark_moving(word);
+        }
     }
 
     /// As `Batch::touch`: in place, or, where the seal is met, on a new record.
@@ -254,6 +286,18 @@ fn r1_two_touches_and_a_move_lose_neither_mark() {
         let state = item.state().expect("nobody removed it");
         assert!(matches!(state.expiry(), Expiry::AtMono { ms: 7 | 8 }));
         assert_eq!(state.frequency(), 2, "both fetches count");
+    });
+}
+
+#[test]
+fn r1_a_fetch_mark_is_not_left_behind() {
+    check(3, || {
+        let item = Item::new(2);
+        let mover = Arc::clone(&item);
+        let mover = thread::spawn(move || mover.relocate(2) && mover.relocate(3));
+        item.fetch();
+        mover.join().expect("no panic");
+        assert!(item.state().expect("nobody removed it").has(State::FETCHED));
     });
 }
 

@@ -16,7 +16,7 @@
 //! ```
 //! Everything but `state`, `last_access` and `pair` is fixed before the record is published in the index, and read only
 //! under a guard pinned before it was found. `state` changes by compare-and-swap. **R1** Once SEALED is set, `state` never changes
-//! again: whoever copies a record seals it first, and a change that meets the seal is made on a new record instead; so
+//! again, but for FETCHED: whoever copies a record seals it first, and a change that meets the seal is made on a new record instead; so
 //! a copy misses no change. The pair of a counter has a seal and a rule of its own (R2); [`Record::seal`] sets both seals.
 
 use super::pair::{self, Pair, PairCell};
@@ -377,6 +377,11 @@ impl<'g> Record<'g> {
         }
     }
 
+    /// Where it lies: what tells two records apart.
+    pub(crate) fn address(self) -> *const u8 {
+        self.at
+    }
+
     #[inline]
     fn state_word(self) -> &'g RawAtomicU64 {
         // SAFETY: the first 8 bytes of a record are its state, aligned, accessed atomically once it is published.
@@ -407,6 +412,12 @@ impl<'g> Record<'g> {
     pub(crate) fn seal(self) -> State {
         self.seal_pair();
         State(self.state_word().fetch_or(State::SEALED, Ordering::AcqRel) & !State::SEALED)
+    }
+
+    /// Sets FETCHED, also on a sealed record: the exception of R1. A mover looks for it again when its copy is in place, see
+    /// `View::mark_moving`.
+    pub(crate) fn set_fetched(self) {
+        self.state_word().fetch_or(State::FETCHED, Ordering::AcqRel);
     }
 
     #[inline]

@@ -47,7 +47,7 @@ use crate::limits::SEGMENTS_FOR_MOVES;
 use crate::log::Location;
 use crate::log::record::{Draft, Record, Shape, State};
 use crate::log::segments::{Queue, Seen, SegmentIndex};
-use crate::sync::{Guard, Ordering};
+use crate::sync::{Guard, Ordering, fence};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -244,8 +244,6 @@ impl Store {
         match self.sweep(writer, guard, HELP_BUDGET) {
             Swept::Part => {}
             Swept::Segment => {
-                // Pushes the deferred recycling where every thread's pins help it on.
-                guard.flush();
                 writer.is_helping = self.coming() < self.segments_ahead();
             }
             Swept::Nothing => writer.is_helping = false,
@@ -273,6 +271,8 @@ impl Store {
         self.log.segments.leave(segment);
         let log = Arc::clone(&self.log);
         guard.defer(move || log.recycle(segment));
+        // A segment must not wait in a bag of this thread's until that is full, or for ever, if this thread has nothing more to do.
+        guard.flush();
     }
 
     /// Chooses what to clean when segments are wanted, and takes it.
@@ -569,6 +569,11 @@ impl Store {
                 self.log.segments.note_gone(self.log.segment_of(location), record.shape().bytes(), large_bytes);
                 let view = super::view::View { store: self, guard, now: self.clock.now(), stripe: writer.stripe };
                 view.note_expiry(copy_at, sealed.expiry());
+                // A fetch may have met the seal: see `View::mark_moving`.
+                fence(Ordering::SeqCst);
+                if !sealed.has(State::FETCHED) && record.state().has(State::FETCHED) {
+                    view.mark_moving(copy, sealed);
+                }
                 self.counters.cells.add(writer.stripe, Counter::BytesMoved as usize, bytes as u64);
                 return Fate::Moved(bytes + large_bytes);
             }
@@ -751,7 +756,6 @@ impl Cleaner {
         let (coming, ahead) = (store.coming(), store.segments_ahead());
         self.is_filling = excess > 0 || coming < if self.is_filling { ahead + SEGMENTS_AT_ONCE } else { ahead };
         if (self.is_filling || writer.sweep.is_some()) && store.sweep(writer, guard, SLICE_BUDGET) != Swept::Nothing {
-            guard.flush();
             return Pace::Again;
         }
         self.is_filling = false;

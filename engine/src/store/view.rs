@@ -5,7 +5,7 @@ use super::{ByKey, Expiry, Gone, Store};
 use crate::clock::Now;
 use crate::log::Location;
 use crate::log::record::{Record, State};
-use crate::sync::Guard;
+use crate::sync::{Guard, Ordering, fence};
 use crate::table::Hit;
 
 /// Last access is refreshed when it is older than this, so that a hot item is not written at every read.
@@ -141,13 +141,36 @@ impl<'g> View<'g> {
         }
     }
 
+    /// Marks a record that is being moved. The mark must not stay behind (clients see it), and nobody waits for the mover: we set it on
+    /// the original, then look where the item is; the mover puts its copy in place, then looks whether the original was marked. The two fences
+    /// order these so that one of us sees what the other did, and sets the mark on the copy.
+    #[cold]
+    pub(super) fn mark_moving(self, record: Record<'_>, state: State) {
+        if state.has(State::FETCHED) {
+            return;
+        }
+        let hash = self.store.hash(record.key());
+        let mut record = record;
+        // Ends: another round means that the item was moved again, or replaced.
+        loop {
+            record.set_fetched();
+            fence(Ordering::SeqCst);
+            match self.find(record.key(), hash) {
+                Some(found) if found.record.address() != record.address() => record = found.record,
+                _ => return,
+            }
+        }
+    }
+
     /// Marks a record as fetched. Writes nothing once the item is known to be hot.
     #[inline]
     pub(super) fn mark_fetched(self, record: Record<'_>, state: State) {
         let fetched = state.fetched();
-        if fetched != state && !state.has(State::SEALED) {
-            // A mark that is lost to a race is one fetch not counted.
-            record.change_state(state, fetched);
+        if fetched != state {
+            // A failure means that another change came first, perhaps a mover's seal: then the mark alone counts, and not the frequency.
+            if state.has(State::SEALED) || !record.change_state(state, fetched) {
+                self.mark_moving(record, state);
+            }
         }
         let now_s = self.now_s();
         if now_s.wrapping_sub(record.last_access_s()) >= ACCESS_RESOLUTION_S {

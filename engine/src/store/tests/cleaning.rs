@@ -301,6 +301,16 @@ fn r1_moving_loses_nothing() {
                         user.set(&on_off, &addition);
                         assert!(user.delete(&on_off), "round {round}");
                         assert_eq!(user.get(&on_off), None, "no deleted item comes back");
+                        // Fetch: the mark stays.
+                        user.set(&on_off, &addition);
+                        assert_eq!(user.get(&on_off).as_deref(), Some(addition.as_slice()));
+                        {
+                            let mut batch = user.0.batch();
+                            let hash = batch.hash(&on_off);
+                            let fetched =
+                                batch.meta_get(&on_off, hash, &Fetch::default()).expect("no memory is needed");
+                            assert!(fetched.expect("nobody removes it").fetched_before, "round {round}");
+                        }
                         // Touch: the new expiry stays.
                         if round == 0 {
                             user.set(&held, b"x");
