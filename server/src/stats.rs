@@ -91,7 +91,8 @@ fn general(service: &Service, out: &mut Vec<u8>) {
     stat(out, "rusage_user", seconds(user));
     stat(out, "rusage_system", seconds(system));
     stat(out, "max_connections", service.config.connections_max);
-    stat(out, "curr_connections", connections.current());
+    // memcached counts the sockets that listen too, less one.
+    stat(out, "curr_connections", connections.current() + service.listening.list().len().saturating_sub(1));
     stat(out, "total_connections", connections.total.get());
     if service.config.turn_away {
         stat(out, "rejected_connections", connections.rejected.get());

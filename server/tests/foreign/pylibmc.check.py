@@ -1,4 +1,4 @@
-"""pylibmc (libmemcached) against a running server: pylibmc.check.py PORT."""
+"""pylibmc (libmemcached) against running servers: pylibmc.check.py PORT PORT PORT. Ketama spreads keys over all three."""
 
 import sys
 
@@ -6,7 +6,8 @@ import pylibmc
 
 from check import check, refuses, run
 
-ADDRESS = f"127.0.0.1:{sys.argv[1]}"
+ADDRESSES = [f"127.0.0.1:{port}" for port in sys.argv[1:4]]
+ADDRESS = ADDRESSES[0]
 
 
 def client(**behaviors):
@@ -156,6 +157,59 @@ def clone_and_pool(c):
     with pool.reserve() as other:
         assert other.set("k", "v")
     assert c.clone().get("k") == "v"
+
+
+def over_three(addresses=None, **behaviors):
+    c = pylibmc.Client(addresses or ADDRESSES, behaviors={"tcp_nodelay": True, "cas": True, **behaviors})
+    return c
+
+
+def shares(keys):
+    """How many of the keys each server has."""
+    return [len(pylibmc.Client([address]).get_multi(keys)) for address in ADDRESSES]
+
+
+@check
+def ketama_spreads_and_finds_keys(_):
+    keys = [f"ketama{i}" for i in range(600)]
+    for behaviors in (
+        {"ketama": True},
+        {"ketama_weighted": True},
+        {"distribution": "consistent ketama", "hash": "md5"},
+        {"distribution": "consistent", "hash": "murmur"},
+    ):
+        c = over_three(**behaviors)
+        c.flush_all()
+        assert c.set_multi({key: key for key in keys}) == []
+        assert c.get_multi(keys) == {key: key for key in keys}
+        spread = shares(keys)
+        assert sum(spread) == 600 and min(spread) > 60, (behaviors, spread)
+        assert c.incr_multi is not None and c.delete_multi(keys)
+        assert c.get_multi(keys) == {}
+
+
+@check
+def ketama_keeps_most_keys_when_a_server_goes(_):
+    keys = [f"going{i}" for i in range(600)]
+    c = over_three(ketama=True)
+    c.set_multi({key: key for key in keys})
+    fewer = over_three(ADDRESSES[:2], ketama=True)
+    left = len(fewer.get_multi(keys))
+    assert 250 < left < 600, left
+
+
+@check
+def ketama_with_every_command(_):
+    c = over_three(ketama=True)
+    c.flush_all()
+    for i in range(60):
+        key = f"each{i}"
+        assert c.add(key, "1") and not c.add(key, "2") and c.replace(key, "3")
+        assert c.append(key, "4") and c.prepend(key, "2") and c.get(key) == "234"
+        value, unique = c.gets(key)
+        assert c.cas(key, "5", unique) and c.touch(key, 100) and c.delete(key)
+        assert c.set(key, 5) and c.incr(key, 2) == 7 and c.decr(key, 1) == 6
+    assert len(c.get_stats()) == 3
 
 
 sys.exit(run(client, lambda c: c.flush_all()))

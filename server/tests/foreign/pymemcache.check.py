@@ -1,14 +1,43 @@
-"""pymemcache's public classic API against a running server: pymemcache.check.py PORT."""
+"""pymemcache's public API in full against running servers: pymemcache.check.py PORT PORT PORT STOPPABLE_PORT.
 
+Client and PooledClient work on the first server, HashClient on the first three; the last one may be stopped. The last check says
+which public methods no other check has called.
+"""
+
+import inspect
 import sys
+import time
 
+from pymemcache import serde
 from pymemcache.client.base import Client, PooledClient
 from pymemcache.client.hash import HashClient
+from pymemcache.client.retrying import RetryingClient
 from pymemcache.exceptions import MemcacheClientError, MemcacheIllegalInputError, MemcacheServerError, MemcacheUnknownCommandError
 
 from check import check, refuses, run
 
-ADDRESS = ("127.0.0.1", int(sys.argv[1]))
+ADDRESSES = [("127.0.0.1", int(port)) for port in sys.argv[1:4]]
+ADDRESS = ADDRESSES[0]
+STOPPABLE = ("127.0.0.1", int(sys.argv[4]))
+
+CALLED = set()
+
+
+def watched(cls):
+    """Notes which public methods of a class are called from outside."""
+    for name, method in inspect.getmembers(cls, inspect.isfunction):
+        if name.startswith("_"):
+            continue
+
+        def wrapper(self, *args, _name=name, _method=method, **kwargs):
+            CALLED.add((cls.__name__, _name))
+            return _method(self, *args, **kwargs)
+
+        setattr(cls, name, wrapper)
+
+
+for watched_class in (Client, PooledClient, HashClient):
+    watched(watched_class)
 
 
 def client(**options):
@@ -185,26 +214,188 @@ def raw_command(c):
     refuses(MemcacheUnknownCommandError, c.raw_command, "nonsense")
 
 
+def all_of_it(c):
+    """What every kind of client can do."""
+    assert c.set("k", "1", noreply=False) is True
+    assert c.add("k", "2", noreply=False) is False
+    assert c.replace("k", "3", noreply=False) is True
+    assert c.append("k", "4", noreply=False) is True
+    assert c.prepend("k", "2", noreply=False) is True
+    assert c.get("k") == b"234"
+    assert c.incr("k", 6) == 240
+    assert c.decr("k", 40) == 200
+    value, unique = c.gets("k")
+    assert value == b"200"
+    assert c.cas("k", "new", unique, noreply=False) is True
+    assert c.cas("k", "newer", unique, noreply=False) is False
+    assert c.touch("k", 1000, noreply=False) is True
+    assert c.set_many({f"m{i}": str(i) for i in range(60)}, noreply=False) == []
+    assert c.set_multi({f"n{i}": str(i) for i in range(60)}, noreply=False) == []
+    assert len(c.get_many([f"m{i}" for i in range(61)])) == 60
+    assert len(c.get_multi([f"n{i}" for i in range(61)])) == 60
+    found = c.gets_many(["m0", "m59", "m60"])
+    assert {key: value for key, (value, _) in found.items()} == {"m0": b"0", "m59": b"59"}
+    assert c.delete("k", noreply=False) is True
+    assert c.delete_many([f"m{i}" for i in range(60)], noreply=False) is True
+    assert c.delete_multi([f"n{i}" for i in range(60)], noreply=False) is True
+    assert c.get_many(["k", "m0", "n59"]) == {}
+
+
 @check
-def pooled_client(_):
+def everything_with_a_client(c):
+    all_of_it(c)
+
+
+@check
+def everything_with_a_pooled_client(_):
     c = PooledClient(ADDRESS, max_pool_size=4, timeout=30)
-    c.set("k", "v", noreply=False)
-    assert c.get("k") == b"v"
+    all_of_it(c)
+    assert c.version().startswith(b"1.6.45")
+    assert c.stats()[b"threads"] >= 1
+    assert c.raw_command("verbosity 0") == b"OK"
+    assert c.check_key("k") == b"k"
+    assert c.flush_all(noreply=False) is True
+    c.quit()
+    c.disconnect_all()
+    c.close()
+
+
+def hash_client(**options):
+    return HashClient(ADDRESSES, timeout=30, connect_timeout=30, **options)
+
+
+@check
+def everything_with_a_hash_client_over_three_servers(_):
+    for options in ({}, {"use_pooling": True, "max_pool_size": 4}):
+        c = hash_client(**options)
+        c.flush_all(noreply=False)
+        all_of_it(c)
+        assert len(c.gets_multi(["a", "b"])) == 0
+        c.disconnect_all()
+        c.quit()
+        c.close()
+
+
+@check
+def keys_are_spread_over_three_servers(_):
+    c = hash_client()
+    c.set_many({f"spread{i}": b"v" for i in range(300)}, noreply=False)
+    shares = [len(Client(address, timeout=30).get_many([f"spread{i}" for i in range(300)])) for address in ADDRESSES]
+    assert sum(shares) == 300 and min(shares) > 50, shares
     c.close()
 
 
 @check
-def hash_client(_):
-    c = HashClient([ADDRESS], timeout=30, use_pooling=True)
-    c.set_many({f"k{i}": str(i) for i in range(50)}, noreply=False)
-    assert len(c.get_many([f"k{i}" for i in range(50)])) == 50
+def servers_come_and_go(_):
+    c = HashClient(ADDRESSES[:2], timeout=30)
+    c.set_many({f"moving{i}": b"v" for i in range(300)}, noreply=False)
+    c.add_server(ADDRESSES[2])
+    left = len(c.get_many([f"moving{i}" for i in range(300)]))
+    assert 100 < left < 300, left
+    c.set_many({f"moving{i}": b"v" for i in range(300)}, noreply=False)
+    assert len(c.get_many([f"moving{i}" for i in range(300)])) == 300
     c.close()
+
+
+@check
+def a_dead_server_is_left_out(_):
+    # Nothing listens on port 1; the client takes such a server out with its own remove_server.
+    c = HashClient(ADDRESSES + [("127.0.0.1", 1)], timeout=30, retry_attempts=0, ignore_exc=True)
+    keys = [f"dead{i}" for i in range(200)]
+    for _ in range(2):
+        for key in keys:
+            c.set(key, b"v", noreply=False)
+    assert len(c.get_many(keys)) == 200
+    c.close()
+
+
+@check
+def serializers(_):
+    for kind in (serde.pickle_serde, serde.compressed_serde, serde.PickleSerde(pickle_version=2)):
+        c = client(serde=kind)
+        for value in ["text", b"bytes", 5, 2**70, {"a": [1, 2.5]}, "x" * 100_000]:
+            c.set("k", value, noreply=False)
+            assert c.get("k") == value, (kind, value)
+
+
+@check
+def prefixes_and_unicode_keys(c):
+    prefixed = client(key_prefix=b"app:")
+    prefixed.set("k", "v", noreply=False)
+    assert prefixed.get("k") == b"v" and c.get("app:k") == b"v"
+    unicode = client(allow_unicode_keys=True, encoding="utf8")
+    unicode.set("schl\u00fcssel", "wert\u00fc", noreply=False)
+    assert unicode.get("schl\u00fcssel") == "wert\u00fc".encode()
+
+
+@check
+def retrying_client(_):
+    c = RetryingClient(client(), attempts=2)
+    assert c.set("k", "v", noreply=False) is True
+    assert c.get("k") == b"v"
+
+
+@check
+def check_key_and_disconnect_all(c):
+    assert c.check_key("k", b"p:") == b"p:k"
+    refuses(MemcacheIllegalInputError, c.check_key, "a b", b"")
+    c.disconnect_all()
+    assert c.get("k") is None
+    c.close()
+    assert c.get("k") is None
+
+
+@check
+def cache_memlimit(c):
+    assert c.cache_memlimit(32) is True
+    assert c.stats()[b"limit_maxbytes"] == 32 << 20
+    assert c.cache_memlimit(64) is True
+
+
+@check
+def every_statistic_is_read(c):
+    c.set("k", "v", noreply=False)
+    assert c.stats("items")[b"items:1:number"] >= 1
+    assert c.stats("slabs")[b"1:chunk_size"] == 8 and c.stats("slabs")[b"active_slabs"] == 1
+    assert any(name.endswith(b":state") for name in c.stats("conns"))
+    assert c.stats("sizes")[b"sizes_status"] == b"disabled"
+    assert c.stats("latency")[b"latency:sample_every"] == 64
+    assert b"hotkeys:samples" in c.stats("hotkeys")
+    assert c.stats("cachedump", "1", "0") is not None
 
 
 @check
 def quit(c):
     c.quit()
     assert c.set("k", "v", noreply=False) is True
+
+
+@check
+def shutdown(_):
+    last = Client(STOPPABLE, timeout=30)
+    assert last.set("k", "v", noreply=False) is True
+    last.shutdown(graceful=True)
+    # It answers what it has received before it goes.
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            Client(STOPPABLE, timeout=30).get("k")
+        except OSError:
+            break
+        assert time.monotonic() < deadline, "it does not stop"
+
+
+@check
+def no_public_method_was_left_out(_):
+    everything = {
+        (cls.__name__, name)
+        for cls in (Client, PooledClient, HashClient)
+        for name, _ in inspect.getmembers(cls, inspect.isfunction)
+        if not name.startswith("_")
+    }
+    # It stops a server, and does what Client's does.
+    left = everything - CALLED - {("PooledClient", "shutdown")}
+    assert not left, left
 
 
 sys.exit(run(client, lambda c: c.flush_all(noreply=False)))
