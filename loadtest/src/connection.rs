@@ -187,6 +187,7 @@ impl Connection {
             }
             Class::Touch => {
                 for &key in &draft.keys {
+                    desk.author.touching(key);
                     if desk.items.meta {
                         self.push_line(b"mg ", key, b" T", desk);
                     } else {
@@ -258,7 +259,8 @@ impl Connection {
             return Purpose::Begin(key);
         }
         let basis = draft.basis.map(|basis| (basis, author.floor(key)));
-        let ticket = author.hand_out(key);
+        let mut ticket = author.hand_out(key);
+        ticket.ttl_s = draft.ttl_s;
         store.cas_id = draft.basis.map(|basis| basis.cas_id);
         store.value_bytes = if Space::of(key) == Space::Lists {
             if ticket.begins_list() {
@@ -405,7 +407,7 @@ impl Connection {
                     }
                     desk.miss(asked.key);
                 };
-                let version = desk.author.judge(asked.key, asked.floor, data, desk.strict, desk.record);
+                let version = desk.author.judge(asked.key, asked.floor, request.sent, data, desk.strict, desk.record);
                 if request.class == Class::Gets {
                     let cas_id = cas.ok_or(Fault::Malformed)?;
                     desk.source.found(asked.key, Basis { cas_id, version });
@@ -457,12 +459,12 @@ impl Connection {
         }
         match request.purpose {
             Purpose::Read => {}
-            Purpose::Write(ticket) => desk.author.answered(ticket, effect),
+            Purpose::Write(ticket) => desk.author.answered(ticket, effect, now),
             Purpose::Replace(ticket, basis, floor) => {
                 if let (Effect::Stored, Some(version)) = (effect, basis.version) {
                     desk.author.replaced(ticket.key, version, floor, desk.record);
                 }
-                desk.author.answered(ticket, effect);
+                desk.author.answered(ticket, effect, now);
             }
             Purpose::Count(counter, floor) => {
                 if let Reply::Number(value) = reply

@@ -9,6 +9,9 @@
 //! the key's *floor* from then on. Writes that overlap leave the floor where it is: the server may order them as it likes.
 //! A get notes the floor before it is sent. (A miss proves nothing: caches evict.)
 //!
+//! - A write that gives a time to live, and is sent while no other is in flight, ends: a request that is sent when that time has
+//!   passed since the write's answer must not find its version. Servers count in whole seconds, at the writing as at the reading, so
+//!   two seconds are added. Keys that are touched are left out from then on.
 //! - A delete is a write of nothing: it takes a version, and any older value that is read afterwards has risen from the dead.
 //! - A cas that is stored replaces one version. No version can be replaced twice, and none that is below the floor.
 //! - A list is as new as its newest element: of two writes that do not overlap, the later one's element is in the list, or a
@@ -20,6 +23,7 @@
 //! | `Written` | its author, before sending | whoever received a value | the value was handed out |
 //! | `KeyState::sent` | every author, before sending and after the answer | the same; whoever received a value | versions, overlap |
 //! | `KeyState::floor` | the author of a write, after its answer | authors of gets, before sending | a true statement, whenever read |
+//! | `KeyState::end` | the author of a write, after its answer; who touches, before sending | whoever received a value | the same |
 
 use crate::counter::Counters;
 use crate::record::{Fault, Record};
@@ -28,6 +32,7 @@ use crate::value::{self, Origin, Stamp};
 use crate::workload::Key;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 /// What all writers of a run know of each other.
 #[derive(Debug)]
@@ -41,12 +46,14 @@ pub struct Ledger {
     lists: Box<[KeyState]>,
     counters: Counters,
     element_bytes: usize,
+    /// When times are counted from.
+    start: Instant,
 }
 
 /// How much is remembered of what was written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Books {
-    /// Items with books of their own; 0 for books by writer, which cost nothing. By key they cost 16 bytes for each and a
+    /// Items with books of their own; 0 for books by writer, which cost nothing. By key they cost 24 bytes for each and a
     /// cache miss per request.
     pub items: u64,
     /// The same for the lists.
@@ -76,7 +83,7 @@ const LIST_WRITES: u32 = 32;
 #[repr(align(128))]
 struct Written(AtomicU64);
 
-/// 16 bytes for each key.
+/// 24 bytes for each key.
 #[derive(Debug, Default)]
 struct KeyState {
     /// Versions handed out (upper 32 bits) and writes in flight (lower 32 bits). A write whose connection was lost stays in
@@ -87,7 +94,15 @@ struct KeyState {
     floor: AtomicU32,
     /// One more than the newest version that a cas has replaced.
     replaced: AtomicU32,
+    /// One more than the newest version that is known to end (upper 32 bits), and when: milliseconds since the books were opened.
+    /// 0 when none is known, [`TOUCHED`] when none ever will be.
+    end: AtomicU64,
 }
+
+/// Stands for the end of a version that has been touched: no version is so great.
+const TOUCHED: u64 = u64::MAX;
+/// How long after its end a value may still be found: servers count in whole seconds, at the writing as at the reading.
+const END_TOLERANCE: Duration = Duration::from_secs(2);
 
 /// What is known when a write with this version is answered; see [`KeyState::floor`]. Stands still after 2^31 versions.
 fn floor_of(version: u32, deleted: bool) -> u32 {
@@ -107,6 +122,8 @@ pub struct Ticket {
     pub stamp: Stamp,
     /// No other write of the key was in flight.
     alone: bool,
+    /// Seconds that the value may live; 0 for ever.
+    pub(crate) ttl_s: u32,
 }
 
 impl Ticket {
@@ -138,7 +155,22 @@ impl Ledger {
             lists: states(books.lists),
             counters: Counters::new(books.counters),
             element_bytes: books.element_bytes,
+            start: Instant::now(),
         })
+    }
+
+    /// Milliseconds since the books were opened.
+    fn millis(&self, at: Instant) -> u64 {
+        at.saturating_duration_since(self.start).as_millis() as u64
+    }
+
+    /// Checks that a version which was found by a request sent at this time had not ended before.
+    fn check_end(&self, key: Key, version: u32, sent: Instant) -> Result<(), Fault> {
+        // Relaxed: the statement is true whenever it is read, and nothing else is read on the strength of it.
+        let end = self.state(key).map_or(0, |state| state.end.load(Ordering::Relaxed));
+        let over = end / ONE_VERSION == u64::from(version) + 1
+            && self.millis(sent) > end % ONE_VERSION + END_TOLERANCE.as_millis() as u64;
+        if over { Err(Fault::ExpiredValue) } else { Ok(()) }
     }
 
     /// The state of an item or a list, if books are kept by key.
@@ -244,15 +276,33 @@ impl Author {
             }
         };
         let stamp = Stamp { run: self.ledger.run, writer: self.writer, version: version as u32 };
-        Ticket { key, stamp, alone }
+        Ticket { key, stamp, alone, ttl_s: 0 }
     }
 
-    /// Learns that the server has answered a write, and what has come of it.
+    /// Learns that a touch of the key is about to be sent.
+    pub(crate) fn touching(&self, key: Key) {
+        if let Some(state) = self.ledger.state(key) {
+            // Relaxed: as in `Ledger::check_end`; from now on nothing else is written.
+            state.end.store(TOUCHED, Ordering::Relaxed);
+        }
+    }
+
+    /// Learns that the server has answered a write by now, and what has come of it.
     #[inline]
-    pub fn answered(&mut self, ticket: Ticket, effect: Effect) {
+    pub fn answered(&mut self, ticket: Ticket, effect: Effect, now: Instant) {
         let Some(state) = self.ledger.state(ticket.key) else {
             return;
         };
+        if effect == Effect::Stored && ticket.alone && ticket.ttl_s > 0 {
+            let end_ms = self.ledger.millis(now) + u64::from(ticket.ttl_s) * 1000;
+            // Ends that are 49 days away are not kept.
+            let end = u32::try_from(end_ms).map_or(0, |end_ms| {
+                (u64::from(ticket.stamp.version) + 1).wrapping_mul(ONE_VERSION) | u64::from(end_ms)
+            });
+            // Relaxed: as in `Ledger::check_end`. A failure means that the key has been touched.
+            let _ =
+                state.end.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |known| (known != TOUCHED).then_some(end));
+        }
         if effect != Effect::None && ticket.alone {
             // Relaxed: the number is true from now on, and nothing else is read on the strength of it.
             state.floor.fetch_max(floor_of(ticket.stamp.version, effect == Effect::Deleted), Ordering::Relaxed);
@@ -284,10 +334,18 @@ impl Author {
         self.ledger.element_bytes
     }
 
-    /// Counts the value as a hit, and as a fault if it is not one that may be read from `key`. Says the version of an item
+    /// Counts the value as a hit, and as a fault if it is not one that may be read from `key` by a request sent at this time. Says the version of an item
     /// that was written in this run, where books are kept by key.
     #[inline]
-    pub fn judge(&self, key: Key, floor: u64, data: &[u8], strict: bool, record: &mut Record) -> Option<u32> {
+    pub fn judge(
+        &self,
+        key: Key,
+        floor: u64,
+        sent: Instant,
+        data: &[u8],
+        strict: bool,
+        record: &mut Record,
+    ) -> Option<u32> {
         record.hits += 1;
         let mut version = None;
         let verdict = match Space::of(key) {
@@ -295,7 +353,11 @@ impl Author {
                 Origin::Stamped(stamp) => {
                     let by_key = stamp.run == self.ledger.run && !self.ledger.items.is_empty();
                     version = by_key.then_some(stamp.version);
-                    self.ledger.check(key, stamp, floor, strict)
+                    let check_end = |()| match version {
+                        Some(version) => self.ledger.check_end(key, version, sent),
+                        None => Ok(()),
+                    };
+                    self.ledger.check(key, stamp, floor, strict).and_then(check_end)
                 }
                 Origin::Unstamped => Ok(()),
                 Origin::Foreign => Err(Fault::ForeignValue),
@@ -339,7 +401,7 @@ mod tests {
     /// The faults found in a value read from key 5 by a get that noted `floor`.
     fn judge(reader: &Author, floor: u64, value: &[u8], strict: bool) -> Vec<Fault> {
         let mut record = Record::default();
-        reader.judge(5, floor, value, strict, &mut record);
+        reader.judge(5, floor, Instant::now(), value, strict, &mut record);
         assert_eq!(record.hits, 1);
         record.faults().map(|(fault, _)| fault).collect()
     }
@@ -374,10 +436,10 @@ mod tests {
         let ledger = Ledger::new(9, 1, Books::by_key(10));
         let mut author = Author::new(ledger, 0);
         let old = author.hand_out(5);
-        author.answered(old, Effect::Stored);
+        author.answered(old, Effect::Stored, Instant::now());
         let new = author.hand_out(5);
         let before_answer = author.floor(5);
-        author.answered(new, Effect::Stored);
+        author.answered(new, Effect::Stored, Instant::now());
         let after_answer = author.floor(5);
         let old_value = value_of(5, old.stamp);
         assert_eq!(judge(&author, before_answer, &old_value, true), []);
@@ -394,14 +456,14 @@ mod tests {
         let (mut a, mut b) = (Author::new(ledger.clone(), 0), Author::new(ledger, 1));
         let first = a.hand_out(5);
         let second = b.hand_out(5);
-        b.answered(second, Effect::Stored);
-        a.answered(first, Effect::Stored);
+        b.answered(second, Effect::Stored, Instant::now());
+        a.answered(first, Effect::Stored, Instant::now());
         for ticket in [first, second] {
             assert_eq!(judge(&a, a.floor(5), &value_of(5, ticket.stamp), true), [], "{ticket:?}");
         }
         // The next one is alone again and ends both.
         let third = a.hand_out(5);
-        a.answered(third, Effect::Stored);
+        a.answered(third, Effect::Stored, Instant::now());
         for ticket in [first, second] {
             assert_eq!(judge(&b, b.floor(5), &value_of(5, ticket.stamp), true), [Fault::StaleValue], "{ticket:?}");
         }
@@ -411,24 +473,54 @@ mod tests {
     fn a_refused_write_overwrites_nothing() {
         let mut author = Author::new(Ledger::new(9, 1, Books::by_key(10)), 0);
         let kept = author.hand_out(5);
-        author.answered(kept, Effect::Stored);
+        author.answered(kept, Effect::Stored, Instant::now());
         let refused = author.hand_out(5);
-        author.answered(refused, Effect::None);
+        author.answered(refused, Effect::None, Instant::now());
         assert_eq!(judge(&author, author.floor(5), &value_of(5, kept.stamp), true), []);
     }
     #[test]
     fn a_deleted_value_must_not_come_back() {
         let mut author = Author::new(Ledger::new(9, 1, Books::by_key(10)), 0);
         let old = author.hand_out(5);
-        author.answered(old, Effect::Stored);
+        author.answered(old, Effect::Stored, Instant::now());
         let delete = author.hand_out(5);
         assert_eq!(judge(&author, author.floor(5), &value_of(5, old.stamp), true), []);
-        author.answered(delete, Effect::Deleted);
+        author.answered(delete, Effect::Deleted, Instant::now());
         assert_eq!(judge(&author, author.floor(5), &value_of(5, old.stamp), true), [Fault::ResurrectedValue]);
         let new = author.hand_out(5);
-        author.answered(new, Effect::Stored);
+        author.answered(new, Effect::Stored, Instant::now());
         assert_eq!(judge(&author, author.floor(5), &value_of(5, new.stamp), true), []);
         assert_eq!(judge(&author, author.floor(5), &value_of(5, old.stamp), true), [Fault::StaleValue]);
+    }
+
+    #[test]
+    fn a_value_must_not_outlive_its_time() {
+        let mut author = Author::new(Ledger::new(9, 1, Books::by_key(10)), 0);
+        let start = Instant::now();
+        let write = |author: &mut Author, ttl_s| {
+            let ticket = Ticket { ttl_s, ..author.hand_out(5) };
+            author.answered(ticket, Effect::Stored, start);
+            ticket
+        };
+        let found_after = |author: &Author, ticket: Ticket, millis| {
+            let mut record = Record::default();
+            let sent = start + Duration::from_millis(millis);
+            author.judge(5, 0, sent, &value_of(5, ticket.stamp), true, &mut record);
+            record.fault_count(Fault::ExpiredValue)
+        };
+        let short = write(&mut author, 10);
+        assert_eq!([0, 9999, 11_900].map(|millis| found_after(&author, short, millis)), [0, 0, 0]);
+        assert_eq!(found_after(&author, short, 12_100), 1);
+        let endless = write(&mut author, 0);
+        assert_eq!(found_after(&author, endless, 1_000_000), 0);
+        let overlapping = author.hand_out(5);
+        let unknown = Ticket { ttl_s: 1, ..author.hand_out(5) };
+        author.answered(unknown, Effect::Stored, start);
+        author.answered(overlapping, Effect::Stored, start);
+        assert_eq!(found_after(&author, unknown, 1_000_000), 0, "which of the two is stored last is not known");
+        author.touching(5);
+        let touched = write(&mut author, 1);
+        assert_eq!(found_after(&author, touched, 1_000_000), 0, "a touch may have come after it");
     }
 
     #[test]
@@ -444,9 +536,9 @@ mod tests {
         assert_eq!(replaced(&author, 0), 1, "the same version twice");
         assert_eq!(replaced(&author, 2), 0);
         assert_eq!(replaced(&author, 1), 0, "answers may come in another order");
-        tickets.into_iter().for_each(|ticket| author.answered(ticket, Effect::Stored));
+        tickets.into_iter().for_each(|ticket| author.answered(ticket, Effect::Stored, Instant::now()));
         let known = author.hand_out(5);
-        author.answered(known, Effect::Stored);
+        author.answered(known, Effect::Stored, Instant::now());
         assert_eq!(replaced(&author, 1), 1, "overwritten before");
         assert_eq!(replaced(&author, known.stamp.version), 0);
     }
@@ -459,7 +551,7 @@ mod tests {
         let elements: Vec<Vec<u8>> = (0..3)
             .map(|_| {
                 let ticket = author.hand_out(list);
-                author.answered(ticket, Effect::Stored);
+                author.answered(ticket, Effect::Stored, Instant::now());
                 let mut element = Vec::new();
                 value::write(&mut element, list, ticket.stamp, ELEMENT_BYTES_MIN);
                 element
@@ -479,7 +571,7 @@ mod tests {
         ];
         for (value, expected) in cases {
             let mut record = Record::default();
-            author.judge(list, author.floor(list), &value, true, &mut record);
+            author.judge(list, author.floor(list), Instant::now(), &value, true, &mut record);
             let faults: Vec<Fault> = record.faults().map(|(fault, _)| fault).collect();
             assert_eq!(faults, Vec::from_iter(expected), "{}", value.escape_ascii());
         }

@@ -47,11 +47,13 @@ pub enum Fault {
     WrongCount,
     /// A cas that was stored although the value it was to replace had been replaced.
     LostUpdate,
+    /// A value whose time to live was over before it was asked for.
+    ExpiredValue,
 }
 
 impl Fault {
     /// All faults, in the order of the counters.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::ServerError,
         Self::ClientError,
         Self::UnknownCommand,
@@ -68,6 +70,7 @@ impl Fault {
         Self::ResurrectedValue,
         Self::WrongCount,
         Self::LostUpdate,
+        Self::ExpiredValue,
     ];
 
     /// What the report calls it.
@@ -89,6 +92,7 @@ impl Fault {
             Self::ResurrectedValue => "values that had been deleted",
             Self::WrongCount => "wrong counts",
             Self::LostUpdate => "updates lost to a cas",
+            Self::ExpiredValue => "values that had expired",
         }
     }
 
@@ -105,6 +109,7 @@ impl Fault {
                 | Self::ResurrectedValue
                 | Self::WrongCount
                 | Self::LostUpdate
+                | Self::ExpiredValue
         )
     }
 }

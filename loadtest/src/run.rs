@@ -209,6 +209,7 @@ fn describe_pacing(rate: Option<Rate>) -> String {
             let gaps = match arrivals {
                 Arrivals::Constant => "constant",
                 Arrivals::Exponential => "exponential",
+                Arrivals::Etc => "generalised Pareto",
             };
             format!("open loop: {} requests/s are due with {gaps} gaps, whatever the server does", short(requests_per_s))
         }

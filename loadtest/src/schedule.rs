@@ -10,7 +10,13 @@ pub enum Arrivals {
     Constant,
     /// Exponential gaps: many independent clients
     Exponential,
+    /// Generalised Pareto gaps of shape 0.155: Facebook's ETC pool, burstier than exponential ones
+    Etc,
 }
+
+/// Shape of the gaps between requests to a server of Facebook's ETC pool: generalised Pareto with location 0, scale 16.0292 µs
+/// and this shape (Atikoglu et al., SIGMETRICS 2012). The rate replaces the scale; there it makes 52.7 k requests/s.
+const ETC_SHAPE: f64 = 0.154971;
 
 /// A rate to keep, whatever the server does.
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +37,7 @@ impl Rate {
         // Constant gaps of several workers interleave.
         let mut schedule =
             Schedule { start, next_ns: gap_ns * index as f64 / workers as f64, gap_ns, arrivals: self.arrivals, rng };
-        if self.arrivals == Arrivals::Exponential {
+        if self.arrivals != Arrivals::Constant {
             schedule.next_ns = 0.0;
             schedule.advance();
         }
@@ -60,8 +66,13 @@ impl Schedule {
     pub(crate) fn advance(&mut self) {
         self.next_ns += match self.arrivals {
             Arrivals::Constant => self.gap_ns,
-            // 1 - f64() lies in (0, 1]: its logarithm is finite.
+            // 1 - f64() lies in (0, 1]: its logarithm and its powers are finite.
             Arrivals::Exponential => -(1.0 - self.rng.f64()).ln() * self.gap_ns,
+            // The mean of the distribution is scale / (1 - shape).
+            Arrivals::Etc => {
+                let scale_ns = self.gap_ns * (1.0 - ETC_SHAPE);
+                scale_ns * ((1.0 - self.rng.f64()).powf(-ETC_SHAPE) - 1.0) / ETC_SHAPE
+            }
         };
     }
 
@@ -104,6 +115,24 @@ mod tests {
         let longer = gaps.iter().filter(|gap| **gap > 1000.0).count() as f64 / gaps.len() as f64;
         assert!((mean - 1000.0).abs() < 20.0, "mean gap {mean} us");
         assert!((longer - (-1_f64).exp()).abs() < 0.01, "share above the mean {longer}");
+    }
+
+    #[test]
+    fn gaps_of_the_etc_pool_have_the_published_quantiles() {
+        // At the published scale: 16.0292 us / (1 - 0.154971) is the mean gap.
+        let mean_us = 16.0292 / (1.0 - ETC_SHAPE);
+        // A thousandfold, for resolution.
+        let rate = Rate { requests_per_s: 1e3 / mean_us, arrivals: Arrivals::Etc, seed: 7 };
+        let due = due_us(rate, 0, 1, 200_001);
+        let mut gaps: Vec<f64> = due.windows(2).map(|pair| (pair[1] - pair[0]) as f64 / 1000.0).collect();
+        gaps.sort_by(f64::total_cmp);
+        let mean = gaps.iter().sum::<f64>() / gaps.len() as f64;
+        assert!((mean / mean_us - 1.0).abs() < 0.02, "mean gap {mean} us");
+        // Quantiles of the distribution, computed elsewhere.
+        for (share, gap_us) in [(0.5, 11.73), (0.9, 44.35), (0.99, 107.71)] {
+            let seen = gaps[(gaps.len() as f64 * share) as usize];
+            assert!((seen / gap_us - 1.0).abs() < 0.03, "{seen} for {gap_us} at {share}");
+        }
     }
 
     #[test]

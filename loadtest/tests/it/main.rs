@@ -3,6 +3,7 @@
 mod compare;
 mod fake;
 mod memory;
+mod page;
 mod replay;
 mod run;
 mod sweep;
