@@ -6,6 +6,11 @@
 //!
 //! What the connection owns between turns is input that is not a whole command yet and answers that the client has not taken. Both
 //! are bounded: nothing is read while answers are unsent, and answers are made in slices. An idle connection owns neither.
+//!
+//! What all connections of a worker own together is bounded, too ([`Worker::account`]). When it becomes much, slices become small; then a
+//! client that has not kept up gets no further answers (an error in a multi-get, else it is closed; protocol 6.8); then what a
+//! socket does not take is not kept, and at last unfinished input is not. Clients that keep up are concerned by none of it but
+//! the small slices.
 
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::rc::Rc;
