@@ -407,6 +407,89 @@ fn r2_no_increment_is_lost_whatever_else_happens_to_the_counter() {
     assert_eq!((store.stats().curr_items, store.stats().bytes), (0, 0), "what went in came out, once");
 }
 
+/// Counters in segments that are compacted all the time, by the real cleaner: each sum is exact, and each reader sees numbers and ids grow.
+#[test]
+fn r2_the_cleaner_moves_counters_and_loses_no_increment() {
+    const COUNTERS: u64 = 50;
+    const SETS: u64 = if cfg!(miri) { 200 } else { 100_000 };
+    // Nothing is evicted, so that what is missing was lost.
+    let config = Config { memory_limit: 1 << 20, item_size_max: 1 << 18, evict: false, ..Config::default() };
+    let store = Store::new(config, Clock::manual(START_UNIX_MS).0).expect("the settings are possible");
+    let name = |n: u64| format!("counter {n}").into_bytes();
+    let mut user = User::new(&store);
+    for n in 0..COUNTERS {
+        // Between other items, all over the log.
+        for other in 0..60 {
+            user.set(format!("other {}", n * 60 + other).as_bytes(), &[b'x'; 150]);
+        }
+        user.set(&name(n), b"100000000");
+        user.incr(&name(n), 0);
+    }
+    let location = |user: &mut User, n| {
+        let batch = user.0.batch();
+        let key = name(n);
+        batch.view().find(&key, batch.hash(&key)).expect("it is there").hit.payload()
+    };
+    let before: Vec<_> = (0..COUNTERS).map(|n| location(&mut user, n)).collect();
+    let stop = AtomicBool::new(false);
+    let mut rounds = 0_u64;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut cleaner = Cleaner::new(&store);
+            while !stop.load(Std::Acquire) {
+                if cleaner.run_slice() != Pace::Again {
+                    std::thread::yield_now();
+                }
+            }
+        });
+        let adders: Vec<_> = (0..2)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut user = User::new(&store);
+                    let mut rounds = 0;
+                    while !stop.load(Std::Acquire) {
+                        for n in 0..COUNTERS {
+                            // Where the cleaner is just moving the counter it takes a record, and there may be no room.
+                            while user.arith(&name(n), Delta::Incr(1)) == Err(StoreError::OutOfMemory) {
+                                std::thread::yield_now();
+                            }
+                        }
+                        rounds += 1;
+                    }
+                    rounds
+                })
+            })
+            .collect();
+        let disturber = scope.spawn(|| {
+            let mut user = User::new(&store);
+            let mut last = [(0, 0); COUNTERS as usize];
+            for round in 0..SETS {
+                // What is overwritten leaves holes. Now and then there is no room, until the cleaner has made some.
+                let other = format!("other {}", (round.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) % (COUNTERS * 60));
+                let _ = user.store(Mode::Set, other.as_bytes(), &[b'y'; 150], Expiry::Never);
+                let n = round % COUNTERS;
+                let (value, id) = user.gets(&name(n)).expect("nothing is evicted");
+                let (now, last) = ((number(&value).expect("a number"), id), &mut last[n as usize]);
+                assert!(now.0 >= last.0 && now.1 >= last.1, "S3: {now:?} after {last:?}");
+                assert_eq!(now.1 == last.1, now == *last, "an id names one number");
+                *last = now;
+            }
+        });
+        let is_well = disturber.join();
+        stop.store(true, Std::Release);
+        rounds = adders.into_iter().map(|adder| adder.join().expect("no panic")).sum();
+        is_well.expect("no panic");
+    });
+    let mut moved = 0;
+    for n in 0..COUNTERS {
+        let value = user.get(&name(n)).expect("nothing is evicted");
+        assert_eq!(number(&value), Some(100_000_000 + rounds), "counter {n}");
+        moved += u64::from(location(&mut user, n) != before[n as usize]);
+    }
+    let bytes = store.stats().get(Counter::BytesMoved);
+    assert!(cfg!(miri) || moved > COUNTERS / 2, "the cleaner has moved {moved} of them, and {bytes} bytes");
+}
+
 /// Increments against compare-and-swaps that add a thousand: each successful one overwrote no increment.
 #[test]
 fn r2_increments_and_comparisons_add_up() {
