@@ -21,7 +21,9 @@
 //! - [`connection`] moves bytes between a socket and a [`session`].
 //! - [`session`] is a connection without its socket: bytes in, bytes out. [`loopback`] drives one from memory.
 //! - [`protocol`] makes requests out of bytes, and bytes out of answers.
-//! - [`command`] runs requests against the store, under one batch; [`meta`] does so for the meta commands.
+//! - [`command`] runs requests against the store, under one batch; [`meta`] does so for the meta commands; [`walk`] goes over all
+//!   items, slice by slice; [`admin`] does what administrators ask, and [`crawler`] takes out what has expired.
+//! - [`watch`], [`latency`], [`hotkeys`], [`prefixes`] and [`roster`] observe.
 //! - [`auth`] says who may use the server, [`process`] and [`daemon`] are about the process that it runs in.
 //! - [`args`] and [`extended`] make a [`Config`] of what the command line, the environment and a file say.
 //! - [`service`] is what all of them share, [`stats`] shows it, [`limits`] bounds it.

@@ -10,6 +10,7 @@ mod limits;
 
 mod loopback_seams;
 mod memory;
+mod mtop;
 mod options;
 mod process;
 mod program;
