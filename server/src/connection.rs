@@ -130,7 +130,7 @@ impl Connection {
             return self.close(Ended::IdleTimeout);
         }
         if self.status == Status::Hungry && !may_receive {
-            return Next::Receive;
+            return self.rest();
         }
         let hungry = may_receive && matches!(self.status, Status::Hungry | Status::Watch);
         let worker = Rc::clone(&self.worker);
@@ -148,6 +148,15 @@ impl Connection {
             idle.turn_ended(worker.service.now_ms(), waiting);
         }
         self.account().unwrap_or(next)
+    }
+
+    /// Ends a turn in which there is nothing to do, perhaps because the client has now taken what earlier turns left.
+    fn rest(&mut self) -> Next {
+        self.presence.is_doing(self.session.doing());
+        if let Some(idle) = self.idle.as_ref().filter(|idle| !idle.is_waiting()) {
+            idle.turn_ended(self.worker.service.now_ms(), self.session.is_between_commands());
+        }
+        self.account().unwrap_or(Next::Receive)
     }
 
     /// Waits for log lines, or for input, which a watcher sends to say goodbye.

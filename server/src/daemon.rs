@@ -10,6 +10,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use nix::errno::Errno;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
@@ -53,12 +54,15 @@ pub fn split() -> io::Result<Side> {
 
 /// Waits for the word of the child, or for its end.
 fn wait_for(child: Pid, mut word: File) -> ExitCode {
-    if matches!(word.read(&mut [0]), Ok(1)) {
+    if word.read_exact(&mut [0]).is_ok() {
         return ExitCode::SUCCESS;
     }
-    match waitpid(child, None) {
-        Ok(WaitStatus::Exited(_, code)) => ExitCode::from(code as u8),
-        _ => ExitCode::from(EXIT_SYSTEM),
+    loop {
+        match waitpid(child, None) {
+            Err(Errno::EINTR) => {}
+            Ok(WaitStatus::Exited(_, code)) => return ExitCode::from(code as u8),
+            _ => return ExitCode::from(EXIT_SYSTEM),
+        }
     }
 }
 

@@ -65,6 +65,11 @@ impl IdleNote {
         self.0.active_ms.set(now_ms);
         self.0.waiting.set(waiting);
     }
+
+    /// Whether the connection has noted that it waits for a command.
+    pub fn is_waiting(&self) -> bool {
+        self.0.waiting.get()
+    }
 }
 
 impl Drop for IdleNote {

@@ -109,6 +109,38 @@ fn p25_2_a_connection_that_wakes_up_in_time_counts_from_then_on() {
 }
 
 #[test]
+fn p25_2_a_slow_reader_is_idle_once_it_has_read_everything() {
+    let (program, mut control) = idle_timeout();
+    let hit = format!("VALUE k 0 10000\r\n{}\r\nEND\r\n", "v".repeat(10_000));
+    assert_eq!(control.ask(format!("set k 0 0 10000\r\n{}\r\n", "v".repeat(10_000)).as_bytes()), "STORED\r\n");
+    let mut slow = program.client();
+    // One by one, until the end of an answer has to wait: nothing is left to be done behind it.
+    let mut asked = 0;
+    wait_until("an answer waits for it", || {
+        slow.send(b"get k\r\n");
+        asked += 1;
+        control.send(b"stats conns\r\n");
+        let mut waits = false;
+        loop {
+            let line = control.line();
+            if line == "END\r\n" {
+                return waits;
+            }
+            waits |= line.contains("conn_mwrite");
+        }
+    });
+    assert_eq!(control.ask(b"debugtime 100\r\n"), "OK\r\n");
+    say_hello(&mut control);
+    let answer = slow.read(asked * hit.len());
+    assert!(answer == hit.repeat(asked).as_bytes(), "it was not closed while it was slow");
+    assert_eq!(stat_of(&mut control, "response_obj_bytes"), "0", "what has been sent is not charged any more");
+    assert_eq!(stat_of(&mut control, "idle_kicks"), "0");
+    assert_eq!(control.ask(b"debugtime 11\r\n"), "OK\r\n");
+    assert_eq!(slow.rest(), b"");
+    assert_eq!(stat_of(&mut control, "idle_kicks"), "1");
+}
+
+#[test]
 fn p25_2_values_under_way_and_watchers_are_not_idle() {
     let (program, mut control) = idle_timeout();
     let mut watcher = program.client();
