@@ -48,6 +48,8 @@ pub enum Reply<'a> {
     Stat(&'a [u8]),
     /// Meta dialect: done, whatever it was.
     Done,
+    /// Meta dialect: the answer to a no-op.
+    NoOp,
     /// Unknown command.
     Error,
     /// The server blames the request; the text after the word.
@@ -146,7 +148,8 @@ fn parse_meta_line(line: &[u8]) -> Option<Reply<'_>> {
     }
     Some(match code {
         b"HD" => Reply::Done,
-        b"EN" | b"MN" => Reply::End,
+        b"EN" => Reply::End,
+        b"MN" => Reply::NoOp,
         b"NS" => Reply::NotStored,
         b"EX" => Reply::Exists,
         b"NF" => Reply::NotFound,
@@ -232,6 +235,22 @@ pub struct Store<'a> {
     pub value_bytes: usize,
     /// Id of the item that a `cas` replaces.
     pub cas_id: Option<u64>,
+    /// Meta dialect: say nothing of success, and repeat this number in any other answer.
+    pub quiet: Option<u32>,
+}
+
+/// The number that an answer of the meta dialect repeats, if it does.
+pub fn opaque(answer: &[u8]) -> Option<u32> {
+    let line = answer.split(|byte| *byte == b'\r').next()?;
+    let words = line.split(|byte| *byte == b' ').skip(1);
+    let mut opaques = words.filter_map(|word| word.strip_prefix(b"O"));
+    parse_number(opaques.next()?)?.try_into().ok()
+}
+
+/// Appends the flags of a quiet request.
+pub fn write_quiet(out: &mut Vec<u8>, number: u32) {
+    out.extend_from_slice(b" q O");
+    write_number(out, u64::from(number));
 }
 
 /// Appends a storage request up to its data block, which the caller appends, followed by [`LINE_END`].
@@ -270,6 +289,9 @@ pub fn begin_meta_store(out: &mut Vec<u8>, store: Store<'_>, key: impl FnOnce(&m
         "prepend" => b" MP",
         _ => b"",
     });
+    if let Some(number) = store.quiet {
+        write_quiet(out, number);
+    }
     out.extend_from_slice(LINE_END);
 }
 
@@ -307,7 +329,7 @@ mod tests {
         (b"OK\r\n", Reply::Ok),
         (b"HD\r\n", Reply::Done),
         (b"EN\r\n", Reply::End),
-        (b"MN\r\n", Reply::End),
+        (b"MN\r\n", Reply::NoOp),
         (b"NF\r\n", Reply::NotFound),
         (b"NS kfoo\r\n", Reply::NotStored),
         (b"EX\r\n", Reply::Exists),
@@ -387,10 +409,26 @@ mod tests {
     }
 
     #[test]
+    fn quiet_answers_repeat_their_number() {
+        let cases: [(&[u8], Option<u32>); 7] = [
+            (b"HD O7\r\n", Some(7)),
+            (b"VA 2 kO9 c8 O4294967295\r\nO1\r\n", Some(u32::MAX)),
+            (b"VA 4 kfoo\r\n O1 \r\n", None),
+            (b"EX O12 kfoo\r\n", Some(12)),
+            (b"SERVER_ERROR out of memory storing object\r\n", None),
+            (b"NS O4294967296\r\n", None),
+            (b"MN\r\n", None),
+        ];
+        for (answer, number) in cases {
+            assert_eq!(opaque(answer), number, "{}", answer.escape_ascii());
+        }
+    }
+
+    #[test]
     fn stores_are_framed_as_the_protocol_says() {
         let cases = [
-            (Store { word: "set", ttl_s: 0, value_bytes: 5, cas_id: None }, &b"set key 0 0 5\r\n"[..]),
-            (Store { word: "cas", ttl_s: 60, value_bytes: 5, cas_id: Some(77) }, b"cas key 0 60 5 77\r\n"),
+            (Store { word: "set", ttl_s: 0, value_bytes: 5, cas_id: None, quiet: None }, &b"set key 0 0 5\r\n"[..]),
+            (Store { word: "cas", ttl_s: 60, value_bytes: 5, cas_id: Some(77), quiet: None }, b"cas key 0 60 5 77\r\n"),
         ];
         for (store, expected) in cases {
             let mut out = Vec::new();

@@ -333,6 +333,26 @@ impl ReplayArgs {
     }
 }
 
+/// The `run` that these options of the command line describe, separated by spaces: the way in for tests of servers.
+///
+/// ```
+/// let plan = memkv_loadtest::config::run_plan("--server 127.0.0.1:11211 --mix get=9,set=1 --keys 1k --duration 1s")?;
+/// assert_eq!((plan.load.keys, plan.duration.as_secs()), (1000, 1));
+/// assert!(memkv_loadtest::config::run_plan("--server nowhere").is_err());
+/// # Ok::<(), memkv_loadtest::error::Error>(())
+/// ```
+///
+/// # Errors
+/// [`Error::Usage`] with what was not understood, or does not fit.
+pub fn run_plan(options: &str) -> Result<RunPlan, Error> {
+    let words = ["memkv-loadtest", "run"].into_iter().chain(options.split_whitespace());
+    match Cli::try_parse_from(words) {
+        Ok(Cli { command: Command::Run(args) }) => args.plan(),
+        Ok(_) => usage("options of `run` are expected".into()),
+        Err(error) => usage(error.to_string()),
+    }
+}
+
 impl RunArgs {
     /// Checks the options.
     ///
@@ -439,11 +459,7 @@ mod tests {
 
     /// The outcome of planning a `run` with these options.
     fn check(options: &str) -> Result<RunPlan, String> {
-        let words = ["memkv-loadtest", "run", "--server", "127.0.0.1:1"].into_iter().chain(options.split_whitespace());
-        match Cli::try_parse_from(words).map_err(|error| error.to_string())?.command {
-            Command::Run(args) => args.plan().map_err(|error| error.to_string()),
-            _ => Err("not a run".into()),
-        }
+        run_plan(&format!("--server 127.0.0.1:1 {options}")).map_err(|error| error.to_string())
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! One connection: its socket, the requests in flight on it, and the answers as they come in.
 //!
 //! Requests stay in `outgoing` until all of them are answered, because the names in them are what the answers' keys are
-//! compared with. Answers are read into a buffer that all connections of a worker share; only the unfinished rest of an
+//! compared with. In the quiet meta dialect every request has a number that its answer repeats, and silence is an answer, too: those
+//! before a number that is answered have got it, and when the no-op is answered that closes what was sent together, all have.
+//! Answers are read into a buffer that all connections of a worker share; only the unfinished rest of an
 //! answer is kept in the connection's own memory.
 
 use crate::client::{self, Parsed, Reply};
@@ -9,7 +11,7 @@ use crate::judge::{Author, Effect, Ticket};
 use crate::record::{Class, Fault, Record};
 use crate::space::{self, Space};
 use crate::value;
-use crate::workload::{Basis, Draft, Items, Key, Source};
+use crate::workload::{Basis, Dialect, Draft, Items, Key, Source};
 use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
@@ -51,6 +53,12 @@ pub(crate) struct Connection {
     carry_needs: usize,
     /// Requests that may still be sent before the connection is to be replaced.
     requests_left: u64,
+    /// Number of the next request.
+    next_number: u32,
+    /// Quiet requests follow the last no-op.
+    is_open: bool,
+    /// A quiet request was refused without its number: which of those that say nothing is not known.
+    in_doubt: bool,
 }
 
 /// A request that waits for its answer, or for the rest of it.
@@ -66,6 +74,12 @@ struct Pending {
     due: Instant,
     /// When it was sent.
     sent: Instant,
+    /// What the answer repeats in the quiet dialect.
+    number: u32,
+    /// A no-op follows, whose answer ends it.
+    is_closed: bool,
+    /// Its own answer has come.
+    is_settled: bool,
 }
 
 /// What a request is to achieve, for its answer to be judged.
@@ -105,6 +119,9 @@ impl Connection {
             carry: Vec::new(),
             carry_needs: 0,
             requests_left: requests,
+            next_number: 0,
+            is_open: false,
+            in_doubt: false,
         }
     }
 
@@ -147,13 +164,17 @@ impl Connection {
         }
         self.requests_left = self.requests_left.saturating_sub(1);
         let mut keys_left = 0;
-        let ends_with_hit = desk.items.meta && draft.keys.len() == 1;
+        let number = self.next_number;
+        self.next_number = number.wrapping_add(1);
+        let quiet = (desk.items.dialect == Dialect::MetaQuiet).then_some(number);
+        self.is_open |= quiet.is_some();
+        let ends_with_hit = desk.items.dialect.is_meta() && draft.keys.len() == 1;
         let mut purpose = Purpose::Read;
         match draft.class {
             Class::Get | Class::Gets => {
                 keys_left = draft.keys.len() as u32;
-                if desk.items.meta {
-                    self.push_meta_get(draft, desk);
+                if desk.items.dialect.is_meta() {
+                    self.push_meta_get(draft, quiet, desk);
                 } else {
                     self.outgoing.extend_from_slice(draft.class.name().as_bytes());
                     for &key in &draft.keys {
@@ -165,20 +186,25 @@ impl Connection {
             }
             Class::Set | Class::Add | Class::Cas | Class::Append | Class::Prepend => {
                 for &key in &draft.keys {
-                    purpose = self.push_store(key, draft, desk);
+                    purpose = self.push_store(key, draft, quiet, desk);
                 }
             }
             Class::Delete => {
                 for &key in &draft.keys {
                     purpose = Purpose::Write(desk.author.hand_out(key));
-                    self.push_line(if desk.items.meta { b"md " } else { b"delete " }, key, b"", desk);
+                    self.push_line(if desk.items.dialect.is_meta() { b"md " } else { b"delete " }, key, b"", desk);
+                    self.add_quiet(quiet);
                 }
             }
             Class::Incr => {
                 for &key in &draft.keys {
                     purpose = Purpose::Count(key, desk.author.floor(key));
                     desk.author.counters().count_up(key);
-                    if desk.items.meta {
+                    if let Some(number) = quiet {
+                        // Not quiet: success would not say the new value.
+                        self.push_line(b"ma ", key, b" D1 v O", desk);
+                        self.continue_line(|out| client::write_number(out, u64::from(number)));
+                    } else if desk.items.dialect.is_meta() {
                         self.push_line(b"ma ", key, b" D1 v", desk);
                     } else {
                         self.push_line(b"incr ", key, b" 1", desk);
@@ -188,18 +214,29 @@ impl Connection {
             Class::Touch => {
                 for &key in &draft.keys {
                     desk.author.touching(key);
-                    if desk.items.meta {
+                    if desk.items.dialect.is_meta() {
                         self.push_line(b"mg ", key, b" T", desk);
                     } else {
                         self.push_line(b"touch ", key, b" ", desk);
                     }
-                    self.outgoing.truncate(self.outgoing.len() - client::LINE_END.len());
-                    client::write_number(&mut self.outgoing, u64::from(draft.ttl_s));
-                    self.outgoing.extend_from_slice(client::LINE_END);
+                    self.continue_line(|out| client::write_number(out, u64::from(draft.ttl_s)));
+                    self.add_quiet(quiet);
                 }
             }
         }
-        self.pending.push_back(Pending { class: draft.class, keys_left, ends_with_hit, purpose, due, sent });
+        let (is_closed, is_settled) = (false, false);
+        let class = draft.class;
+        self.pending.push_back(Pending {
+            class,
+            keys_left,
+            ends_with_hit,
+            purpose,
+            due,
+            sent,
+            number,
+            is_closed,
+            is_settled,
+        });
     }
 
     /// Adds a key to a get.
@@ -213,8 +250,10 @@ impl Connection {
     }
 
     /// Adds a get of the meta dialect: of several keys as quiet requests, which say nothing of misses, up to a no-op.
-    fn push_meta_get<S>(&mut self, draft: &Draft, desk: &Desk<'_, S>) {
+    fn push_meta_get<S>(&mut self, draft: &Draft, quiet: Option<u32>, desk: &Desk<'_, S>) {
         let flags: &[u8] = match (draft.class, draft.keys.len()) {
+            (Class::Gets, _) if quiet.is_some() => b" k v c",
+            _ if quiet.is_some() => b" k v",
             (Class::Gets, 1) => b" k v c",
             (Class::Gets, _) => b" k v c q",
             (_, 1) => b" k v",
@@ -224,9 +263,12 @@ impl Connection {
             self.outgoing.extend_from_slice(b"mg ");
             self.push_asked(key, desk);
             self.outgoing.extend_from_slice(flags);
+            if let Some(number) = quiet {
+                client::write_quiet(&mut self.outgoing, number);
+            }
             self.outgoing.extend_from_slice(client::LINE_END);
         }
-        if draft.keys.len() > 1 {
+        if draft.keys.len() > 1 && quiet.is_none() {
             self.outgoing.extend_from_slice(b"mn\r\n");
         }
     }
@@ -239,15 +281,34 @@ impl Connection {
         self.outgoing.extend_from_slice(client::LINE_END);
     }
 
+    /// Writes on behind the last line.
+    fn continue_line(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        self.outgoing.truncate(self.outgoing.len() - client::LINE_END.len());
+        write(&mut self.outgoing);
+        self.outgoing.extend_from_slice(client::LINE_END);
+    }
+
+    /// Makes the last line a quiet request if it has a number.
+    fn add_quiet(&mut self, quiet: Option<u32>) {
+        if let Some(number) = quiet {
+            self.continue_line(|out| client::write_quiet(out, number));
+        }
+    }
+
     /// Adds a storage request with its data.
     #[inline]
-    fn push_store<S>(&mut self, key: Key, draft: &Draft, desk: &mut Desk<'_, S>) -> Purpose {
+    fn push_store<S>(&mut self, key: Key, draft: &Draft, quiet: Option<u32>, desk: &mut Desk<'_, S>) -> Purpose {
         let Desk { items, author, .. } = desk;
-        let mut store = client::Store { word: draft.class.name(), ttl_s: draft.ttl_s, value_bytes: 0, cas_id: None };
+        let mut store =
+            client::Store { word: draft.class.name(), ttl_s: draft.ttl_s, value_bytes: 0, cas_id: None, quiet };
         let out = &mut self.outgoing;
         let name = |out: &mut Vec<u8>| items.write_name(key, out);
         let begin = |out: &mut Vec<u8>, store| {
-            if items.meta { client::begin_meta_store(out, store, name) } else { client::begin_store(out, store, name) }
+            if items.dialect.is_meta() {
+                client::begin_meta_store(out, store, name)
+            } else {
+                client::begin_store(out, store, name)
+            }
         };
         if Space::of(key) == Space::Counters {
             let mut text = Vec::with_capacity(20);
@@ -283,12 +344,19 @@ impl Connection {
         self.pending.iter_mut().for_each(|pending| (pending.due, pending.sent) = (now, now));
     }
 
-    /// Sends as much as the system takes.
+    /// Sends as much as the system takes; what is quiet is closed first.
     ///
     /// # Errors
     /// When the connection is gone.
     #[inline]
     pub(crate) fn flush(&mut self, record: &mut Record) -> Result<(), Fault> {
+        if self.is_open {
+            self.outgoing.extend_from_slice(b"mn\r\n");
+            self.is_open = false;
+            if let Some(last) = self.pending.back_mut() {
+                last.is_closed = true;
+            }
+        }
         while self.sent < self.outgoing.len() {
             match send(&self.socket, &self.outgoing[self.sent..], SendFlags::NOSIGNAL) {
                 Ok(bytes) => {
@@ -359,7 +427,12 @@ impl Connection {
             }
             match client::parse(&bytes[used..]) {
                 Parsed::Complete(reply, reply_bytes) => {
-                    self.settle(reply, now, desk)?;
+                    if desk.items.dialect == Dialect::MetaQuiet {
+                        let number = client::opaque(&bytes[used..used + reply_bytes]);
+                        self.settle_quiet(reply, number, now, desk)?;
+                    } else {
+                        self.settle(reply, now, desk)?;
+                    }
                     used += reply_bytes;
                 }
                 Parsed::Partial(needed) => {
@@ -370,6 +443,75 @@ impl Connection {
             }
         }
         Ok(used)
+    }
+
+    /// Takes one reply of the quiet dialect: to the request of that number, or to a no-op.
+    fn settle_quiet<S: Source>(
+        &mut self,
+        reply: Reply<'_>,
+        number: Option<u32>,
+        now: Instant,
+        desk: &mut Desk<'_, S>,
+    ) -> Result<(), Fault> {
+        let is_refusal = matches!(reply, Reply::ServerError(_) | Reply::ClientError(_) | Reply::Error);
+        match number {
+            Some(number) => {
+                let (Some(first), Some(last)) = (self.pending.front(), self.pending.back()) else {
+                    return Err(Fault::Malformed);
+                };
+                let in_flight = last.number.wrapping_sub(first.number);
+                if number.wrapping_sub(first.number) > in_flight {
+                    return Err(Fault::Malformed);
+                }
+                while self.pending.front().is_some_and(|request| request.number != number) {
+                    self.settle_silence(now, desk)?;
+                }
+                self.in_doubt = false;
+                match self.pending.front() {
+                    // Only the last one before a no-op waits on after its answer; it has just one.
+                    Some(request) if !request.is_settled => self.settle(reply, now, desk),
+                    _ => Err(Fault::Malformed),
+                }
+            }
+            None if reply == Reply::NoOp => loop {
+                let Some(request) = self.pending.front() else {
+                    return Err(Fault::Malformed);
+                };
+                let is_last = request.is_closed;
+                if !request.is_settled {
+                    self.settle_silence(now, desk)?;
+                }
+                if is_last {
+                    self.in_doubt = false;
+                    self.finish(now, desk);
+                    return Ok(());
+                }
+            },
+            None if is_refusal => {
+                desk.record.fault(refusal(reply).ok_or(Fault::Malformed)?, 1);
+                self.in_doubt = true;
+                Ok(())
+            }
+            None => Err(Fault::Malformed),
+        }
+    }
+
+    /// Takes silence as the answer to the oldest request.
+    fn settle_silence<S: Source>(&mut self, now: Instant, desk: &mut Desk<'_, S>) -> Result<(), Fault> {
+        let Some(request) = self.pending.front() else {
+            return Err(Fault::Malformed);
+        };
+        let reply = match request.class {
+            Class::Get | Class::Gets | Class::Touch => Reply::End,
+            Class::Set | Class::Add | Class::Cas | Class::Append | Class::Prepend | Class::Delete => Reply::Done,
+            // It is never silent, but may have been refused without its number.
+            Class::Incr if self.in_doubt => {
+                self.finish(now, desk);
+                return Ok(());
+            }
+            Class::Incr => return Err(Fault::Malformed),
+        };
+        self.settle(reply, now, desk)
     }
 
     /// Takes one reply as the answer, or a part of it, to the oldest request.
@@ -386,6 +528,7 @@ impl Connection {
             (Class::Touch, Reply::End) => Reply::NotFound,
             (Class::Append | Class::Prepend, Reply::NotFound) => Reply::NotStored,
             (Class::Get | Class::Gets | Class::Incr, Reply::Done) => return Err(Fault::Malformed),
+            (Class::Get | Class::Gets, Reply::NoOp) => Reply::End,
             (_, Reply::Done) => Reply::Stored,
             (Class::Incr, Reply::Value { data, .. }) => match client::parse_number(data) {
                 Some(number) => Reply::Number(number),
@@ -425,8 +568,10 @@ impl Connection {
                 }
             }
             (Class::Set | Class::Add | Class::Cas | Class::Append | Class::Prepend, Reply::Stored) => {
-                desk.record.sets += 1;
-                effect = Effect::Stored;
+                if !self.in_doubt {
+                    desk.record.sets += 1;
+                    effect = Effect::Stored;
+                }
             }
             (Class::Add | Class::Append | Class::Prepend, Reply::NotStored)
             | (Class::Cas, Reply::Exists | Reply::NotFound)
@@ -435,7 +580,9 @@ impl Connection {
                 if reply == Reply::NotFound {
                     desk.record.unmet(request.class);
                 }
-                effect = Effect::Deleted;
+                if !self.in_doubt {
+                    effect = Effect::Deleted;
+                }
             }
             (Class::Touch, Reply::Touched) => {}
             (Class::Incr, Reply::Number(_)) => {}
@@ -446,14 +593,8 @@ impl Connection {
                 }
             }
             (Class::Set, Reply::NotStored | Reply::Exists | Reply::NotFound) => desk.record.fault(Fault::NotStored, 1),
-            (_, refusal) => {
-                let fault = match refusal {
-                    Reply::ServerError(_) => Fault::ServerError,
-                    Reply::ClientError(_) => Fault::ClientError,
-                    Reply::Error => Fault::UnknownCommand,
-                    _ => return Err(Fault::Malformed),
-                };
-                desk.record.fault(fault, 1);
+            (_, reply) => {
+                desk.record.fault(refusal(reply).ok_or(Fault::Malformed)?, 1);
                 self.asked.drain(..request.keys_left as usize);
             }
         }
@@ -475,12 +616,33 @@ impl Connection {
             }
             Purpose::Begin(counter) => desk.author.counters().release(counter),
         }
+        if request.is_closed {
+            // Over with the no-op: until then its place in the line is needed.
+            request.is_settled = true;
+        } else {
+            self.finish(now, desk);
+        }
+        Ok(())
+    }
+
+    /// Times the oldest request, which is over.
+    #[inline]
+    fn finish<S>(&mut self, now: Instant, desk: &mut Desk<'_, S>) {
+        let Some(request) = self.pending.pop_front() else { return };
         desk.record.answered(request.class, now.saturating_duration_since(request.due));
         if desk.open_loop {
             desk.record.uncorrected(now.saturating_duration_since(request.sent));
         }
-        self.pending.pop_front();
-        Ok(())
+    }
+}
+
+/// The fault that a refusal stands for; `None` for any other reply.
+fn refusal(reply: Reply<'_>) -> Option<Fault> {
+    match reply {
+        Reply::ServerError(_) => Some(Fault::ServerError),
+        Reply::ClientError(_) => Some(Fault::ClientError),
+        Reply::Error => Some(Fault::UnknownCommand),
+        _ => None,
     }
 }
 

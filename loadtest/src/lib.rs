@@ -17,16 +17,17 @@
 //!
 //! Needs Linux: epoll, and `/proc` for the servers' CPU time. There is no unsafe code in this crate.
 //!
+//! In the tests of a server: a load that checks every answer, on a server that the test has started.
+//!
 //! ```no_run
-//! use memkv_loadtest::{config::{Cli, Command}, run};
-//! use clap::Parser as _;
+//! use memkv_loadtest::{config, run};
 //! use std::sync::atomic::AtomicBool;
 //!
-//! let cli = Cli::parse_from("memkv-loadtest run --server 127.0.0.1:11211 --duration 1s".split(' '));
-//! if let Command::Run(args) = cli.command {
-//!     let report = run::run(&args.plan()?, true, &AtomicBool::new(false))?;
-//!     assert_eq!(report.exit_code(), 0, "{report}");
-//! }
+//! # let address = "127.0.0.1:11211";
+//! let mix = "get=20,gets=5,set=5,add=2,cas=5,delete=2,incr=5,touch=2,append=5,prepend=5";
+//! let plan = config::run_plan(&format!("--server {address} --mix {mix} --keys 1k --connections 8 --duration 1s"))?;
+//! let report = run::run(&plan, true, &AtomicBool::new(false))?;
+//! assert_eq!(report.exit_code(), 0, "{report}");
 //! # Ok::<(), memkv_loadtest::error::Error>(())
 //! ```
 #![forbid(unsafe_code)]

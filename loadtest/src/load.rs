@@ -10,7 +10,7 @@ use crate::sizes::Sizes;
 use crate::space::Space;
 use crate::spec::Weights;
 use crate::units::{parse_count, parse_duration};
-use crate::workload::{Items, Mix, Ttls, ValueSizes};
+use crate::workload::{Dialect, Items, Mix, Ttls, ValueSizes};
 use clap::Args;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,15 +36,6 @@ const KEY_SALT: u64 = 0x6b65_7973;
 const VALUE_SALT: u64 = 0x7661_6c75_6573;
 /// Elements that make a list as long as an item's value, about half of the most that a list has.
 const LIST_ELEMENTS: usize = 16;
-
-/// How requests are written down.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
-pub enum Dialect {
-    /// get, set, incr, ...
-    Classic,
-    /// mg, ms, ma, ...; a get of several keys is quiet requests up to a no-op
-    Meta,
-}
 
 /// The requests.
 #[derive(Args, Clone, Debug)]
@@ -177,7 +168,7 @@ impl LoadArgs {
         within("churn", self.churn.unwrap_or(1), 1, u64::MAX)?;
         within("depth", self.depth, 1, DEPTH_MAX)?;
         let choices = self.choices()?;
-        let items = Items { meta: self.dialect == Dialect::Meta, ..choices.items()? };
+        let items = Items { dialect: self.dialect, ..choices.items()? };
         Ok(Load {
             shape: Shape { threads: self.threads, connections: self.connections },
             requests_per_connection: self.churn.unwrap_or(u64::MAX),
@@ -254,8 +245,10 @@ impl LoadArgs {
         if ttls.0.iter().any(|(_, seconds)| *seconds > 0) {
             text += &format!(" that live {}", ttls.describe());
         }
-        if self.dialect == Dialect::Meta {
-            text += ", meta dialect";
+        match self.dialect {
+            Dialect::Classic => {}
+            Dialect::Meta => text += ", meta dialect",
+            Dialect::MetaQuiet => text += ", meta dialect, quiet up to a no-op",
         }
         if *look_aside {
             text += ", look-aside";
@@ -284,7 +277,7 @@ impl Choices {
             }
             None => ValueSizes::Drawn(self.value_size.drawn(0, VALUE_BYTES_MAX, VALUE_SALT)),
         };
-        Ok(Items { names, value_bytes, meta: false })
+        Ok(Items { names, value_bytes, dialect: Dialect::Classic })
     }
 }
 

@@ -10,7 +10,7 @@
 
 use crate::error::Error;
 use crate::keys::{KEY_BYTES_MAX, KeyNames};
-use crate::workload::{Items, ValueSizes};
+use crate::workload::{Dialect, Items, ValueSizes};
 use clap::ValueEnum;
 use lzma_rust2::XzReader;
 use std::collections::HashMap;
@@ -56,7 +56,11 @@ pub struct Trace {
 impl Trace {
     /// A trace of these requests; key `i` has name `i` and a value of `recorded_bytes[i]` bytes.
     pub fn new(requests: Vec<u32>, names: Vec<Box<[u8]>>, recorded_bytes: Vec<u32>) -> Self {
-        let items = Items { names: KeyNames::Listed(names), value_bytes: ValueSizes::PerKey(Vec::new()), meta: false };
+        let items = Items {
+            names: KeyNames::Listed(names),
+            value_bytes: ValueSizes::PerKey(Vec::new()),
+            dialect: Dialect::Classic,
+        };
         let mut trace = Self { requests, items, footprint_bytes: 0, recorded_bytes };
         trace.scale(1.0);
         trace

@@ -23,8 +23,28 @@ pub struct Items {
     pub names: KeyNames,
     /// Length of the values.
     pub value_bytes: ValueSizes,
-    /// Whether they are asked for in the meta dialect instead of the classic one.
-    pub meta: bool,
+    /// How they are asked for.
+    pub dialect: Dialect,
+}
+
+/// How requests are written down.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, clap::ValueEnum)]
+pub enum Dialect {
+    /// get, set, incr, ...
+    #[default]
+    Classic,
+    /// mg, ms, ma, ...; a get of several keys is quiet requests up to a no-op
+    Meta,
+    /// The same with every request quiet: what is sent together is closed by one no-op, and silence is success, or a miss
+    MetaQuiet,
+}
+
+impl Dialect {
+    /// Whether the commands are the meta ones.
+    #[inline]
+    pub fn is_meta(self) -> bool {
+        self != Self::Classic
+    }
 }
 
 impl Items {

@@ -9,7 +9,7 @@ use crate::progress::{Goal, Progress};
 use crate::record::{Class, Record};
 use crate::run::run_mark;
 use crate::stats::Stats;
-use crate::workload::{Draft, Items, Key, Source, ValueSizes};
+use crate::workload::{Dialect, Draft, Items, Key, Source, ValueSizes};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -54,7 +54,7 @@ pub(super) fn items(lengths: Lengths, spread: f64) -> Items {
         0.0 => ValueSizes::Fixed(lengths.value_bytes),
         spread => ValueSizes::Changing { mean: lengths.value_bytes, spread },
     };
-    Items { names: KeyNames::Numbered { key_bytes: lengths.key_bytes }, value_bytes, meta: false }
+    Items { names: KeyNames::Numbered { key_bytes: lengths.key_bytes }, value_bytes, dialect: Dialect::Classic }
 }
 
 impl Bench<'_> {

@@ -187,25 +187,33 @@ fn answer(reader: &mut BufReader<&TcpStream>, answers: &mut Vec<u8>, shared: &Sh
                 Some("P") => "prepend",
                 Some(mode) => panic!("an unknown mode {mode}"),
             };
-            answers.extend_from_slice(match store(word, key, value, cas_id, served, shared) {
-                b"STORED\r\n" => b"HD\r\n",
-                b"NOT_STORED\r\n" => b"NS\r\n",
-                b"EXISTS\r\n" => b"EX\r\n",
-                _ => b"NF\r\n",
-            });
-        }
-        ["md", key] => {
-            let found = living(&mut lock(shared), key).map(|item| item.deleted = true);
-            answers.extend_from_slice(if found.is_some() { b"HD\r\n" } else { b"NF\r\n" });
-        }
-        ["ma", key, "D1", "v"] => match living(&mut lock(shared), key) {
-            Some(item) => {
-                let text = std::str::from_utf8(&item.latest).expect("a number");
-                let count = (text.parse::<u64>().expect("a number") + 1).to_string();
-                item.latest = count.clone().into_bytes();
-                answers.extend_from_slice(format!("VA {}\r\n{count}\r\n", count.len()).as_bytes());
+            if shared.manners == Manners::Refusing && served.is_multiple_of(ODD_ONE) {
+                answers.extend_from_slice(b"SERVER_ERROR out of memory storing object\r\n");
+                return Ok(true);
             }
-            None => answers.extend_from_slice(b"NF\r\n"),
+            let code = match store(word, key, value, cas_id, served, shared) {
+                b"STORED\r\n" => "HD",
+                b"NOT_STORED\r\n" => "NS",
+                b"EXISTS\r\n" => "EX",
+                _ => "NF",
+            };
+            say(code, flags, answers);
+        }
+        ["md", key, ref flags @ ..] => {
+            let undead = shared.manners == Manners::Undead && served.is_multiple_of(ODD_ONE / 10);
+            let found = living(&mut lock(shared), key).map(|item| item.deleted = !undead);
+            say(if found.is_some() { "HD" } else { "NF" }, flags, answers);
+        }
+        ["ma", key, "D1", "v", ref flags @ ..] => match living(&mut lock(shared), key) {
+            Some(item) => {
+                let lost = shared.manners == Manners::Miscounting && served.is_multiple_of(ODD_ONE);
+                let text = std::str::from_utf8(&item.latest).expect("a number");
+                let count = (text.parse::<u64>().expect("a number") + u64::from(!lost)).to_string();
+                item.latest = count.clone().into_bytes();
+                let number = number_flag(flags);
+                answers.extend_from_slice(format!("VA {}{number}\r\n{count}\r\n", count.len()).as_bytes());
+            }
+            None => say("NF", flags, answers),
         },
         ["delete", key] => answers.extend_from_slice(match living(&mut lock(shared), key) {
             Some(_) if shared.manners == Manners::Undead && served.is_multiple_of(ODD_ONE / 10) => b"DELETED\r\n",
@@ -239,6 +247,18 @@ fn answer(reader: &mut BufReader<&TcpStream>, answers: &mut Vec<u8>, shared: &Sh
     Ok(true)
 }
 
+/// The number that a request wants to be repeated, as it is repeated.
+fn number_flag(flags: &[&str]) -> String {
+    flags.iter().find(|flag| flag.starts_with('O')).map_or(String::new(), |flag| format!(" {flag}"))
+}
+
+/// Answers a request of the meta dialect; of success not a word if it is quiet.
+fn say(code: &str, flags: &[&str], answers: &mut Vec<u8>) {
+    if code != "HD" || !flags.contains(&"q") {
+        answers.extend_from_slice(format!("{code}{}\r\n", number_flag(flags)).as_bytes());
+    }
+}
+
 fn meta_get(key: &str, flags: &[&str], answers: &mut Vec<u8>, shared: &Shared) {
     let asks = |name| flags.iter().any(|flag| flag.starts_with(name));
     let odd = shared.keys.fetch_add(1, Ordering::Relaxed).is_multiple_of(ODD_ONE);
@@ -249,11 +269,12 @@ fn meta_get(key: &str, flags: &[&str], answers: &mut Vec<u8>, shared: &Shared) {
             if odd && shared.manners == Manners::Corrupt {
                 value[0] ^= 4;
             }
-            answers.extend_from_slice(format!("VA {} k{key}{cas_id}\r\n", value.len()).as_bytes());
+            let number = number_flag(flags);
+            answers.extend_from_slice(format!("VA {}{number} k{key}{cas_id}\r\n", value.len()).as_bytes());
             answers.extend_from_slice(&value);
             answers.extend_from_slice(b"\r\n");
         }
-        Some(_) => answers.extend_from_slice(b"HD\r\n"),
+        Some(_) => answers.extend_from_slice(format!("HD{}\r\n", number_flag(flags)).as_bytes()),
         None if asks('q') => {}
         None => answers.extend_from_slice(b"EN\r\n"),
     }

@@ -7,7 +7,7 @@ mod connections;
 mod fairness;
 mod hostile;
 mod limits;
-
+mod load;
 mod loopback_seams;
 mod memory;
 mod mtop;
