@@ -24,7 +24,7 @@
 //! its expiry and marks lie beside them, so that a meta get which asks for both shows each as it was at a moment of the request.
 //!
 //! # Invariants
-//! - **S1** What a word of the index names is a complete record whose segment is open, sealed or leaving.
+//! - **S1** What a word of the index names is a complete record whose segment is open, sealed or being cleaned.
 //! - **S2** A record's expiry, marks and last access change in place, under R1, and a counter's number together with its CAS id, under R2;
 //!   everything else by a new record and one CAS on the word.
 //! - **S3** The CAS id of an item is larger than every id its key had before. A record whose position gives a smaller id (or may: the
@@ -32,7 +32,8 @@
 //!   generation. The
 //!   order has one gap, of readers that look at the wrong moment; see `write::mend_cas_order`. Ids are unique without exception.
 //!   An id that a client chose (`E` of the meta commands) is as it is; the ids that the store makes after it still exceed all that it made before.
-//! - **S4** The record of a large value owns one reference to it, which is given up through the epoch after the record left the index.
+//! - **S4** The record of a large value owns one reference to it, which is given up through the epoch after the record left the index, or goes over to the
+//!   copy when a cleaner moves the record.
 //! - **S5** A record is visible if its flush stamp is the current one. The stamp is that of the record which the new one depends on, or is
 //!   read after the record that it replaces was found; so it is never older than that record's.
 
