@@ -79,8 +79,8 @@ use std::hash::BuildHasher;
 use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
 
-/// Entries per bucket that the index aims at: 13 to 14 bytes an item, one cache line for nine look-ups in ten.
-const INDEX_LOAD: u64 = 6;
+/// Entries per bucket that the index aims at: 12 bytes an item, one cache line for nine look-ups in ten.
+const INDEX_LOAD: u64 = 7;
 
 /// How a store is made.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -33,6 +33,10 @@ mod imp {
     /// takes single pages back.
     const MAPPED_BYTES_MIN: usize = 256 << 10;
 
+    /// Arrays of this size and more ask for huge pages. In a smaller one the last of them, of which the split front has filled a part, would be
+    /// much of the whole, and the TLB reaches far.
+    const HUGE_BYTES_MIN: usize = 16 << 20;
+
     impl LevelMemory {
         fn layout(count: usize) -> Layout {
             Layout::array::<Bucket>(count).expect("a level fits the address space")
@@ -55,7 +59,9 @@ mod imp {
                 let mapped = mapped.expect("the system maps memory for the index");
                 // Buckets are found at random: huge pages save TLB misses. Refused or not, nothing depends on it.
                 // SAFETY: the mapping just made.
-                let _ = unsafe { madvise(mapped, layout.size(), Advice::LinuxHugepage) };
+                if layout.size() >= HUGE_BYTES_MIN {
+                    let _ = unsafe { madvise(mapped, layout.size(), Advice::LinuxHugepage) };
+                }
                 mapped.cast()
             } else {
                 // SAFETY: the layout is not empty: a level has at least two buckets.
