@@ -57,9 +57,9 @@ mod imp {
                 // SAFETY: a fresh anonymous mapping at an address of the system's choice.
                 let mapped = unsafe { mmap_anonymous(std::ptr::null_mut(), layout.size(), protection, flags) };
                 let mapped = mapped.expect("the system maps memory for the index");
-                // Buckets are found at random: huge pages save TLB misses. Refused or not, nothing depends on it.
-                // SAFETY: the mapping just made.
                 if layout.size() >= HUGE_BYTES_MIN {
+                    // Buckets are found at random: huge pages save TLB misses. Refused or not, nothing depends on it.
+                    // SAFETY: the mapping just made.
                     let _ = unsafe { madvise(mapped, layout.size(), Advice::LinuxHugepage) };
                 }
                 mapped.cast()
