@@ -427,7 +427,7 @@ fn hot_keys_stand_out() {
         }
     }
     let hot = ask(&mut client, "stats hotkeys\r\n");
-    assert_eq!((line(&hot, "hotkeys:sample_every"), line(&hot, "hotkeys:1:key")), ("64", "hot"), "{hot}");
+    assert_eq!((line(&hot, "hotkeys:sample_every"), line(&hot, "hotkeys:1:key")), ("256", "hot"), "{hot}");
     assert_eq!(line(&hot, "hotkeys:2:key"), "warm%20one", "{hot}");
     let requests: f64 = line(&hot, "hotkeys:1:requests").parse().unwrap();
     assert!((10_000.0..30_000.0).contains(&requests), "{requests}");
@@ -436,7 +436,7 @@ fn hot_keys_stand_out() {
     ask(&mut client, "stats reset\r\n");
     assert_eq!(
         ask(&mut client, "stats hotkeys\r\n"),
-        "STAT hotkeys:sample_every 64\r\nSTAT hotkeys:samples 0\r\nEND\r\n"
+        "STAT hotkeys:sample_every 256\r\nSTAT hotkeys:samples 0\r\nEND\r\n"
     );
 }
 
