@@ -1,4 +1,4 @@
-//! The options of the program: one table, [`Args`], for the command line, the environment and the file (protocol 18).
+//! The options of the program: one table, `Args`, for the command line, the environment and the file (protocol 18).
 //!
 //! Letters and long names are memcached's. A variable `MEMKV_MEMORY_LIMIT` and a key `memory-limit` of the file mean what
 //! `--memory-limit` means, because they are turned into it: whatever is set goes through the same parser, so the three cannot drift

@@ -11,8 +11,8 @@ use memkv_server::loopback::Loopback;
 use crate::support::{Tcp, config, start, stat};
 use crate::table::{BAD_LINE, TOO_LARGE};
 
-/// Every row of the sections 1 to 11, 14, 16 and 25 that is about the text protocol, by the names of their tests: `row_` or `p`, and
-/// this. Where a section is a list its points are numbered.
+/// Every row of the sections 1 to 11, 14, 16, 19 and 25 that is about the text protocol, by the names of their tests: `row_` or `p`, and
+/// this. Where a section is a list its points are numbered. Of 18 those that need a process; the others are beside the code, in `args.rs`.
 const ROWS: &str = "1_1 1_2 1_3 1_4 1_5 1_6 1_7 1_8 1_9 1_10 1_11 1_12 1_13 1_14 1_15 \
     2_1 2_2 2_3 2_4 2_5 2_6 2_7 2_8 2_9 2_10 \
     3_set 3_add 3_replace 3_append 3_prepend 3_cas 3_get 3_gets 3_gat 3_gats 3_touch 3_delete 3_verbosity 3_version 3_quit 3_1 3_2 \
@@ -23,7 +23,7 @@ const ROWS: &str = "1_1 1_2 1_3 1_4 1_5 1_6 1_7 1_8 1_9 1_10 1_11 1_12 1_13 1_14
     10_lru_crawler_disable 10_lru_crawler_sleep 10_lru_crawler_tocrawl 10_lru_crawler_crawl 10_lru_crawler_metadump \
     10_lru_crawler_mgdump 10_lru_crawler_else 10_verbosity 10_shutdown 10_refresh_certs 10_extstore 10_misbehave \
     11_errors 11_fetchers 11_mutations 11_evictions 11_deletions 11_connevents 11_sysevents 11_skipped \
-    14_1 14_2 14_3 14_4 16 25_1 25_2 25_3 25_5";
+    14_1 14_2 14_3 14_4 16 18_l 18_f 18_d 18_o 18_u 18_p 18_r 18_k 19_1 19_3 19_4 19_5 25_1 25_2 25_3 25_5";
 
 /// What the name of a test says about its row, if it is about one.
 fn row_of(name: &str) -> Option<&str> {
