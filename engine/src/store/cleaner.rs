@@ -59,7 +59,7 @@ const LOOK_AHEAD: usize = 16;
 const TRIES_WHILE_HELD: usize = 256;
 
 /// The pause between the later half of those tries.
-const PAUSE_WHILE_HELD: Duration = Duration::from_micros(150);
+const PAUSE_WHILE_HELD: Duration = Duration::from_micros(500);
 
 /// Sweeping a record costs about as much as copying so many bytes; budgets are in bytes.
 const RECORD_COST: usize = 128;
@@ -215,7 +215,7 @@ impl Store {
                     return Err(StoreError::OutOfMemory);
                 }
                 tries -= 1;
-                // First let others run; then give a thread that was preempted inside a batch time to end it: 20 ms in all.
+                // First let others run; then give a thread that was preempted inside a batch time to end it: 64 ms in all.
                 if tries > TRIES_WHILE_HELD / 2 {
                     std::thread::yield_now();
                 } else {
