@@ -83,6 +83,9 @@ pub enum CacheWorkload {
     Ttl,
     /// Hit ratio, and the throughput at that ratio with misses set. The clock of the policy is the number of requests: a fast
     /// cache sees more of the distribution in the same time, which after the warm-up changes nothing.
+    ///
+    /// Below a million keys, 1 % is a few megabytes, of which caches made of segments have few; below 100 thousand, our least limit
+    /// of a megabyte holds more than its share.
     Hits(Exponent, Capacity),
     /// Resident memory beyond keys and values, for each entry.
     Memory,
