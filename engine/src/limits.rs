@@ -27,7 +27,7 @@ pub(crate) const SEGMENTS_FOR_MOVES: u64 = 2;
 
 /// Segments are about 1/512 of the memory: small enough that one dropped segment is no storm, large enough that their bookkeeping
 /// is nothing. A power of two between these.
-pub(crate) const SEGMENT_BYTES_MIN: usize = 4 << 10;
+pub(crate) const SEGMENT_BYTES_MIN: usize = 16 << 10;
 pub(crate) const SEGMENT_BYTES_MAX: usize = 1 << 20;
 pub(crate) const SEGMENTS_AIMED_AT: usize = 512;
 
