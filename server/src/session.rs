@@ -668,14 +668,21 @@ fn plan(input: &[u8], mut at: usize, commands_max: usize, turn: &mut Turn<'_>) -
                     plan.push(Step::Reply(reply), start);
                 }
             }
-            Line::Request { request: Request::DebugTime(step), next } => {
-                let reply = match step {
-                    _ if !turn.service.config.debug_commands => Reply::Error,
-                    None => Reply::BadLine,
-                    Some(step) => return Tail::Control(Control::Time(step), next),
-                };
+            // Where it is not enabled, it is a word like any other that nobody knows.
+            Line::Request { request: Request::DebugTime(_), next } if !turn.service.config.debug_commands => {
+                let Some(reply) = parse::unknown_command(input, start, next) else { return Tail::Close };
                 at = next;
-                plan.push(Step::Reply(reply), start);
+                if let Some(reply) = reply {
+                    plan.push(Step::Reply(reply), start);
+                }
+            }
+            Line::Request { request: Request::DebugTime(step), next } => {
+                let Some(step) = step else {
+                    plan.push(Step::Reply(Reply::BadLine), start);
+                    at = next;
+                    continue;
+                };
+                return Tail::Control(Control::Time(step), next);
             }
             Line::Request { request, next } => {
                 plan.push(Step::Run(request), start);

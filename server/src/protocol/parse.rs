@@ -392,6 +392,17 @@ fn verbosity(input: &[u8], tokens: &Tokens, next: usize) -> Line {
     }
 }
 
+/// What the line in `input[from..next]`, newline included, deserves if its command word is unknown: a reply, or none if it asks for none.
+/// `None` if it is not a client's of ours.
+#[cold]
+pub fn unknown_command(input: &[u8], from: usize, next: usize) -> Option<Option<Reply>> {
+    let end = if input[from..next].ends_with(b"\r\n") { next - 2 } else { next - 1 };
+    match unknown(input, &Tokens::split(input, from, end), next) {
+        Line::Refused { reply, .. } => Some(reply),
+        _ => None,
+    }
+}
+
 /// A command word that nobody knows (protocol 1.5).
 fn unknown(input: &[u8], tokens: &Tokens, next: usize) -> Line {
     if tokens.count >= 2 && tokens.last(input).starts_with(b"HTTP/") {

@@ -33,6 +33,7 @@ fn framing() -> Table {
             case("1.5 the HTTP guard on any unknown word", "foo HTTP/\r\n", "").closes(),
             case("1.5 no guard on a known word", "get HTTP/1.1\r\n", "END\r\n"),
             case("1.5 no guard on a lone word", "HTTP/1.1\r\n", "ERROR\r\n"),
+            case("1.5 debugtime that is not enabled is unknown", "debugtime 5\r\ndebugtime x\r\ndebugtime noreply\r\nversion\r\ndebugtime 5 HTTP/1.1\r\n", "ERROR\r\nERROR\r\nVERSION 1.6.45 memkv-{n}.{n}.{n}\r\n").closes(),
             case("1.6 get without key", "get\r\n", BAD_LINE),
             case("1.6 get with a space only", "get \r\n", BAD_LINE),
             case("1.6 gets without key", "gets\r\n", BAD_LINE),
