@@ -11,7 +11,7 @@ use memkv_server::loopback::Loopback;
 pub const RUN: u8 = 0xff;
 
 /// Bytes that a client sends at most: more than the server's read buffer several times over.
-pub const BYTES_MAX: usize = 160 * 1024;
+pub const BYTES_MAX: usize = 80 * 1024;
 
 /// Largest item: beyond the read buffer, and within reach of an input.
 pub const ITEM_BYTES_MAX: usize = 48 * 1024;
@@ -20,7 +20,7 @@ pub const ITEM_BYTES_MAX: usize = 48 * 1024;
 pub const UNIX_S: u64 = 1_800_000_000;
 
 /// A client that has got more than this says nothing further.
-const REPLY_BYTES_MAX: usize = 1 << 20;
+const REPLY_BYTES_MAX: usize = 256 << 10;
 
 /// What a client sends.
 #[derive(Debug)]
@@ -85,10 +85,10 @@ impl Conversation {
         let mut at = 0;
         while at < self.bytes.len() && !client.is_closed() && reply.len() < REPLY_BYTES_MAX {
             let left = self.bytes.len() - at;
-            // A byte at a time is for the beginning only: it is quadratic.
             let packet = match packet_max {
                 usize::MAX => left,
-                1 if at > 4096 => left.min(1 + below(&mut random, 2000)),
+                // Small packets are for the beginning only: what they cost grows with the square of a line.
+                max if at > 4096 => left.min(1 + below(&mut random, max.max(3000))),
                 max => left.min(1 + below(&mut random, max)),
             };
             reply.extend(client.send(&self.bytes[at..at + packet]));
