@@ -79,7 +79,7 @@ use std::hash::BuildHasher;
 use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
 
-/// Entries per bucket that the index aims at: 12 bytes an item, one cache line for nine look-ups in ten.
+/// Entries per bucket that the index aims at: 12 bytes an item, one cache line for four hits in five.
 const INDEX_LOAD: u64 = 7;
 
 /// How a store is made.
