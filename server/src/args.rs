@@ -190,11 +190,11 @@ struct Args {
     #[arg(short = 'Z', long, hide = true)]
     enable_ssl: bool,
 
-    /// Refuse flush_all
+    /// Refuse flush_all and mp
     #[arg(short = 'F', long)]
     disable_flush_all: bool,
 
-    /// Refuse commands that list keys: cachedump, metadump, mgdump
+    /// Refuse commands that list keys: cachedump, metadump, mgdump, ml, `stats hotkeys`
     #[arg(short = 'X', long)]
     disable_dumping: bool,
 

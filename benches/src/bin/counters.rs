@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 /// Compares ways to count.
 #[derive(Debug, Parser)]
-#[command(version, about)]
+#[command(version)]
 struct Options {
     /// Numbers of threads, separated by commas. Without it, 1 and the number of cores.
     #[arg(long, value_delimiter = ',')]

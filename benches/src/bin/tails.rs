@@ -16,7 +16,7 @@ use std::time::Instant;
 
 /// Measures the longest single set while a cache or map grows from nothing.
 #[derive(Debug, Parser)]
-#[command(version, about)]
+#[command(version)]
 struct Options {
     /// Items to store.
     #[arg(long, default_value_t = 8_000_000)]
