@@ -210,7 +210,7 @@ impl Expiry {
         match self {
             Expiry::Never => None,
             Expiry::AtMono { ms } => Some((ms.saturating_sub(1)).saturating_sub(now.mono_ms).div_ceil(1000)),
-            Expiry::AtUnix { s } => Some((s * 1000).saturating_sub(now.unix_ms).div_ceil(1000)),
+            Expiry::AtUnix { s } => Some(s.saturating_mul(1000).saturating_sub(now.unix_ms).div_ceil(1000)),
             Expiry::Past => Some(0),
         }
     }
@@ -220,7 +220,7 @@ impl Expiry {
         match self {
             Expiry::Never => u64::MAX,
             Expiry::AtMono { ms } => ms,
-            Expiry::AtUnix { s } => now.mono_ms + (s * 1000).saturating_sub(now.unix_ms),
+            Expiry::AtUnix { s } => now.mono_ms.saturating_add(s.saturating_mul(1000).saturating_sub(now.unix_ms)),
             Expiry::Past => 0,
         }
     }

@@ -276,8 +276,23 @@ impl<'h> Batch<'h> {
     }
 
     fn flush_now(&self) {
-        // Release: with the Acquire in `Store::flush_stamp`, whoever sees a record stamped with the new number sees the flush (S5).
-        let flushes = self.store.flushes.fetch_add(1, Ordering::AcqRel) + 1;
+        let store = self.store;
+        // Relaxed: the exchange below decides.
+        let mut seen = store.flushes.load(Ordering::Relaxed);
+        // Ends: a failure means that another flush came first, and a sweep makes room for many.
+        let flushes = loop {
+            // A stamp is used again only when nothing with it is left in the index.
+            if seen + 1 - store.swept_flushes.load(Ordering::Acquire) >= FLUSH_STAMPS - 1 {
+                self.sweep_flushed();
+                seen = store.flushes.load(Ordering::Relaxed);
+                continue;
+            }
+            // Release: with the Acquire in `Store::flush_stamp`, whoever sees a record stamped with the new number sees the flush (S5).
+            match store.flushes.compare_exchange(seen, seen + 1, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => break seen + 1,
+                Err(now) => seen = now,
+            }
+        };
         if flushes.is_multiple_of(FLUSH_STAMPS / 2) {
             self.sweep_flushed();
         }
@@ -287,6 +302,8 @@ impl<'h> Batch<'h> {
     #[cold]
     fn sweep_flushed(&self) {
         let view = self.view();
+        // Acquire: records of earlier stamps are in the index, or will be found gone by whoever stores them.
+        let flushes = self.store.flushes.load(Ordering::Acquire);
         let mut hits = Vec::new();
         let mut from = Some(0);
         while let Some(hash) = from {
@@ -300,6 +317,8 @@ impl<'h> Batch<'h> {
                 from = next;
             }
         }
+        // Release: after the removals.
+        self.store.swept_flushes.fetch_max(flushes, Ordering::AcqRel);
     }
 }
 

@@ -45,7 +45,7 @@ use super::{ByLocation, Gone, Store, StoreError};
 use crate::clock::Now;
 use crate::limits::SEGMENTS_FOR_MOVES;
 use crate::log::Location;
-use crate::log::record::{Draft, Record, Shape, State};
+use crate::log::record::{Draft, HEADER_BYTES, Record, Shape, State};
 use crate::log::segments::{Queue, Seen, SegmentIndex};
 use crate::sync::{Guard, Ordering, fence};
 use std::sync::Arc;
@@ -85,6 +85,9 @@ const WORTH_PART_WITHOUT_EVICTION: u64 = 32;
 
 /// A segment that was looked through for expired items rests for so long.
 const CRAWL_PAUSE_MS: u64 = 1000;
+
+/// Segments that are reclaimed or given back at a time.
+const SEGMENTS_A_CALL: usize = 4;
 
 /// After so many segments of the main queue in which nearly everything stayed, one of the small queue is swept.
 const FRUITLESS_SWEEPS_MAX: u64 = 8;
@@ -214,7 +217,8 @@ impl Store {
                 if tries == 0 || !self.config.evict && leaving == 0 {
                     return Err(StoreError::OutOfMemory);
                 }
-                tries -= 1;
+                // With nothing on its way out there is little to wait for: another cleaner's sweep at most.
+                tries = tries.saturating_sub(if leaving == 0 { TRIES_WHILE_HELD / 8 } else { 1 });
                 // First let others run; then give a thread that was preempted inside a batch time to end it: 64 ms in all.
                 if tries > TRIES_WHILE_HELD / 2 {
                     std::thread::yield_now();
@@ -230,8 +234,13 @@ impl Store {
 
     /// Looks after the stock when a writer is about to take a segment from it.
     pub(super) fn mind_stock(&self, writer: &mut Writer, guard: &Guard) {
-        while self.log.excess(self.table.bytes()) > 0 && self.log.shrink() {}
-        while self.reclaim_dead(guard) {}
+        // A few: nobody pays for a whole backlog.
+        for _ in 0..SEGMENTS_A_CALL {
+            if self.log.excess(self.table.bytes()) == 0 || !self.log.shrink() {
+                break;
+            }
+        }
+        self.reclaim_some_dead(guard);
         let (coming, ahead) = (self.coming(), self.segments_ahead());
         if coming < ahead {
             let is_woken = self.wake_cleaner();
@@ -266,6 +275,11 @@ impl Store {
         true
     }
 
+    /// The same for a few. Answers how many.
+    fn reclaim_some_dead(&self, guard: &Guard) -> usize {
+        (0..SEGMENTS_A_CALL).take_while(|_| self.reclaim_dead(guard)).count()
+    }
+
     /// Makes a segment that is out of the index usable once no guard of now is left (L2).
     fn recycle_later(&self, segment: SegmentIndex, guard: &Guard) {
         self.log.segments.leave(segment);
@@ -279,17 +293,21 @@ impl Store {
     fn next_sweep(&self, writer: &Writer, now: Now) -> Option<Sweep> {
         let survey = self.log.segments.survey(now.mono_ms);
         let evict = self.config.evict;
-        // Where nothing may be evicted, what has expired is worth any price.
-        if let Some(due) = survey.due.filter(|_| !evict || writer.may_crawl(self))
+        if let Some(due) = survey.due.filter(|_| writer.may_crawl(self))
             && self.log.segments.take_due(due.segment).is_some()
         {
             return Some(Sweep::new(due, Goal::Crawl));
         }
         let worth_part = if evict { WORTH_PART } else { WORTH_PART_WITHOUT_EVICTION };
+        // A record grows when it is first moved, by its CAS id: what is live then needs more than it did. Records of the main queue have been moved.
+        let record_bytes = (survey.live / (self.table.len() as u64).max(1)).max(HEADER_BYTES as u64);
+        let growth = |seen: Seen| {
+            if self.config.cas && seen.queue() == Queue::Small { seen.live / record_bytes * 8 } else { 0 }
+        };
         let dead = survey.used - survey.live.min(survey.used);
         let compacts = survey
             .emptiest
-            .filter(|seen| seen.dead() >= self.log.segment_bytes() as u64 / worth_part)
+            .filter(|&seen| seen.dead() >= growth(seen) + self.log.segment_bytes() as u64 / worth_part)
             .filter(|_| !evict || dead > survey.used / DEAD_PART_MAX);
         let (victim, goal) = match compacts {
             Some(emptiest) => (emptiest, Goal::Compact),
@@ -392,7 +410,11 @@ impl Store {
                 let bytes = record.shape().bytes();
                 match self.retire_record(location, hash, sweep, writer, now, guard) {
                     Fate::Dead => {}
-                    Fate::Evicted(weight) => sweep.dropped += weight,
+                    Fate::Evicted(weight) => {
+                        sweep.dropped += weight;
+                        // Giving pages back costs by the page.
+                        spent += weight / 16;
+                    }
                     Fate::Gone => sweep.gone += bytes,
                     Fate::Moved(weight) => {
                         sweep.moved += weight;
@@ -472,6 +494,8 @@ impl Store {
             let moves_to = match (gone, sweep.goal, sweep.queue) {
                 (Some(_), ..) => None,
                 (None, Goal::Crawl, _) => return Fate::Stays,
+                // Where nothing is evicted the queues mean nothing else, and so main holds what has been moved.
+                (None, Goal::Compact, _) if !self.config.evict => Some((Queue::Main, frequency)),
                 (None, Goal::Compact, queue) => Some((queue, frequency)),
                 (None, Goal::Evict, Queue::Small) => (frequency >= price().max(1)).then_some((Queue::Main, 0)),
                 (None, Goal::Evict, Queue::Main) => {
@@ -487,7 +511,7 @@ impl Store {
                         }
                         return Fate::Moved(weight);
                     }
-                    Fate::NoRoom if sweep.goal == Goal::Compact || self.is_room_coming() => return Fate::NoRoom,
+                    Fate::NoRoom if self.is_room_coming() || !self.config.evict => return Fate::NoRoom,
                     // No room for what was to be kept: it goes the way of the others.
                     Fate::NoRoom => {}
                     fate => return fate,
@@ -752,7 +776,9 @@ impl Cleaner {
         if excess > 0 && store.log.shrink() {
             return Pace::Again;
         }
-        while store.reclaim_dead(guard) {}
+        if store.reclaim_some_dead(guard) == SEGMENTS_A_CALL {
+            return Pace::Again;
+        }
         let (coming, ahead) = (store.coming(), store.segments_ahead());
         self.is_filling = excess > 0 || coming < if self.is_filling { ahead + SEGMENTS_AT_ONCE } else { ahead };
         if (self.is_filling || writer.sweep.is_some()) && store.sweep(writer, guard, SLICE_BUDGET) != Swept::Nothing {
@@ -769,9 +795,13 @@ impl Cleaner {
         let idle = store.log.segments.idle() as u64;
         self.idle_min = self.idle_min.min(idle);
         if now.mono_ms.saturating_sub(self.surplus_since_ms) >= SURPLUS_MS {
-            let surplus = self.idle_min.saturating_sub(2 * ahead);
-            for _ in 0..surplus {
+            let surplus = self.idle_min.saturating_sub(2 * ahead).min(idle);
+            for _ in 0..surplus.min(SEGMENTS_A_CALL as u64) {
                 store.log.shrink();
+            }
+            if surplus > SEGMENTS_A_CALL as u64 {
+                self.idle_min -= SEGMENTS_A_CALL as u64;
+                return Pace::Again;
             }
             (self.idle_min, self.surplus_since_ms) = (u64::MAX, now.mono_ms);
         }

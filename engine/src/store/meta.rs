@@ -317,10 +317,12 @@ impl Batch<'_> {
     /// A fetch of a sealed record: its changes are made by a copy (R1). `None`: look again.
     #[cold]
     fn fetch_by_copy(&mut self, key: &[u8], hash: u64, fetch: &Fetch) -> Option<(Location, State, bool)> {
-        let (found, state) = self.view().find_visible(key, hash).ok()?;
-        let (location, room) = (found.hit.payload(), found.record.shape().bytes() + EXTRA_BYTES_MAX);
+        let (found, _) = self.view().find_visible(key, hash).ok()?;
+        let room = found.record.shape().bytes() + EXTRA_BYTES_MAX;
         if self.writer.ensure_room(self.store, room, &mut self.guard).is_err() {
-            return Some((location, state, false));
+            // The guard has moved, and the item perhaps with it: what was found before is nothing any more (T6).
+            let (found, state) = self.view().find_visible(key, hash).ok()?;
+            return Some((found.hit.payload(), state, false));
         }
         let view = View { store: self.store, guard: &self.guard, now: self.now, stripe: self.writer.stripe };
         let (found, _) = view.find_visible(key, hash).ok()?;

@@ -65,7 +65,9 @@ pub use scan::{Cursor, Swept};
 pub use stats::{Counter, Stats};
 
 use crate::clock::{Clock, Now};
-use crate::limits::{FLUSH_STAMPS, GHOST_PART, HANDLES_MAX, ITEM_BYTES_MAX, LARGE_PART_OF_SEGMENT, MEMORY_BYTES_MIN};
+use crate::limits::{
+    FLUSH_STAMPS, GHOST_PART, HANDLES_MAX, ITEM_BYTES_MAX, LARGE_PART_OF_SEGMENT, MEMORY_BYTES_MIN, SEGMENTS_FOR_MOVES,
+};
 use crate::log::record::{Record, State};
 use crate::log::segments::Queue;
 use crate::log::{CAS_POSITION_BITS, Location, Log};
@@ -186,6 +188,8 @@ pub struct Store {
     handles: AtomicU64,
     /// How often the cache has been flushed; a record carries it modulo [`FLUSH_STAMPS`].
     flushes: AtomicU64,
+    /// No item that was stored before this many flushes is in the index.
+    swept_flushes: AtomicU64,
     /// The expiry bits of a flush to come, or 0.
     flush_due: AtomicU64,
     /// No removed item had a CAS id of a later generation (S3).
@@ -226,6 +230,7 @@ impl Store {
             stripes: std::array::from_fn(|_| AtomicU64::new(0)),
             handles: AtomicU64::new(0),
             flushes: AtomicU64::new(0),
+            swept_flushes: AtomicU64::new(0),
             flush_due: AtomicU64::new(0),
             cas_floor: AtomicU64::new(0),
             events: events::Events::default(),
@@ -283,7 +288,7 @@ impl Store {
     /// does not evict keeps what it has, and takes nothing new before that fits. The index keeps the size it has grown to.
     ///
     /// # Errors
-    /// [`ConfigError::MemoryTooSmall`], also if the index alone would take more than half of it, or [`ConfigError::MemoryTooLarge`] if the limit is more than 16 times the one that the store was made with,
+    /// [`ConfigError::MemoryTooSmall`], also if index, ghosts and open segments would take more than half of it, or [`ConfigError::MemoryTooLarge`] if the limit is more than 16 times the one that the store was made with,
     /// or more than the system had addresses for.
     ///
     /// ```
@@ -296,7 +301,7 @@ impl Store {
     /// ```
     pub fn set_memory_limit(&self, bytes: usize) -> Result<(), ConfigError> {
         let bytes_min =
-            Self::memory_bytes_min(&self.config).max(self.log.limit_min() as usize).max(2 * self.table.bytes());
+            Self::memory_bytes_min(&self.config).max(self.log.limit_min() as usize).max(2 * self.bytes_beside_items());
         if bytes < bytes_min {
             return Err(ConfigError::MemoryTooSmall { bytes_min });
         }
@@ -307,6 +312,12 @@ impl Store {
         self.log.set_limit(bytes as u64);
         self.wake_cleaner();
         Ok(())
+    }
+
+    /// What a limit must cover before the first item: index, ghosts, and the segments that handles and cleaners hold.
+    fn bytes_beside_items(&self) -> usize {
+        let segments = SEGMENTS_FOR_MOVES as usize + 2 * self.handles.load(Ordering::Relaxed) as usize;
+        self.table.bytes() + self.ghosts.bytes() + segments * self.log.segment_bytes()
     }
 
     fn memory_bytes_min(config: &Config) -> usize {

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Barrier;
 
+mod broken;
 mod cleaning;
 mod counters;
 mod large;

@@ -252,10 +252,10 @@ impl Batch<'_> {
     /// the item stays as it is.
     pub(super) fn rewrite(&mut self, key: &[u8], hash: u64, change: impl Fn(State) -> State) -> Option<Location> {
         let (found, _) = self.view().find_visible(key, hash).ok()?;
-        let location = found.hit.payload();
         let room = found.record.shape().bytes() + EXTRA_BYTES_MAX;
         if self.writer.ensure_room(self.store, room, &mut self.guard).is_err() {
-            return Some(location);
+            // The guard has moved, and the item perhaps with it: what was found before is nothing any more (T6).
+            return self.view().find_visible(key, hash).ok().map(|(found, _)| found.hit.payload());
         }
         let view = View { store: self.store, guard: &self.guard, now: self.now, stripe: self.writer.stripe };
         let (found, _) = view.find_visible(key, hash).ok()?;

@@ -333,11 +333,10 @@ fn r1_moving_loses_nothing() {
             }
             moved
         });
-        for mutator in mutators {
-            mutator.join().expect("no assertion failed");
-        }
+        let ends: Vec<_> = mutators.into_iter().map(|mutator| mutator.join()).collect();
         done.store(true, std::sync::atomic::Ordering::Relaxed);
         moved = mover.join().expect("no assertion failed");
+        assert!(ends.iter().all(Result::is_ok), "an assertion of a mutator failed");
     });
     let mut user = User::new(&store);
     assert_eq!(
