@@ -218,6 +218,7 @@ fn counters() -> Table {
         vec![
             incr("3.1 leading white space and a plus", "\t +7", "1", "8\r\n".into()),
             incr("3.1 anything behind white space", "5 bc", "1", "6\r\n".into()),
+            incr("3.1 a NUL behind digits", "12\x005", "1", "13\r\n".into()),
             incr("3.1 a negative value", "-5", "1", NON_NUMERIC.into()),
             incr("3.1 letters behind digits", "5abc", "1", NON_NUMERIC.into()),
             incr("3.1 an empty value", "", "1", NON_NUMERIC.into()),

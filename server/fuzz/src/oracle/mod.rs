@@ -260,13 +260,14 @@ fn fits(key: &[u8], flags: u32, value_len: usize) -> bool {
     item_bytes(key, flags, value_len) <= ITEM_BYTES_MAX
 }
 
-/// What incr and decr make of a value: the number, and the new value. `None` if it is no number.
+/// What incr and decr make of a value: the number, the new value, and whether that has the place of the old one. `None` if it is
+/// no number. A NUL ends a number as white space does: the description is silent, and Debian's memcached has it so.
 fn count(value: &[u8], delta: u64, up: bool) -> Option<(u64, Vec<u8>, bool)> {
     let is_space = |byte: &u8| matches!(byte, b' ' | b'\t'..=b'\r');
     let text = &value[value.iter().take_while(|byte| is_space(byte)).count()..];
     let text = text.strip_prefix(b"+").unwrap_or(text);
     let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    if digits == 0 || text.get(digits).is_some_and(|byte| !is_space(byte)) {
+    if digits == 0 || text.get(digits).is_some_and(|byte| *byte != 0 && !is_space(byte)) {
         return None;
     }
     let old: u64 = std::str::from_utf8(&text[..digits]).ok()?.parse().ok()?;
