@@ -103,8 +103,8 @@ enum State {
     /// Between commands.
     #[default]
     Commands,
-    /// Inside the key list of a multi-get; the keys before the input's first byte have been answered.
-    Keys(Retrieve),
+    /// Inside the key list of a multi-get; the keys before the input's first byte have been answered, if there were `any`.
+    Keys { retrieve: Retrieve, any: bool },
     /// Inside the value of a storage command that does not fit into the read buffer, or right behind it.
     Value(Box<Receiving>),
     /// Inside a data block that nobody wants.
@@ -221,9 +221,9 @@ impl Session {
                 State::Commands if self.locked => self.locked_line(input, &mut at, turn),
                 State::Commands => self.commands(input, &mut at, turn),
                 State::Token(_) => self.token(input, &mut at, turn),
-                State::Keys(retrieve) => {
-                    let retrieve = *retrieve;
-                    self.keys(retrieve, input, &mut at, turn)
+                State::Keys { retrieve, any } => {
+                    let (retrieve, any) = (*retrieve, *any);
+                    self.keys(retrieve, any, input, &mut at, turn)
                 }
                 State::Value(_) => self.value(input, &mut at, turn),
                 State::Swallow { left, reply } => {
@@ -284,7 +284,7 @@ impl Session {
     /// Gives up what is still to be answered. Between the keys of a multi-get an error takes the place of what was to come, and
     /// the conversation goes on (protocol 6.8). Says whether that was so: if not, the connection should be closed.
     pub fn cut_short(&mut self) -> bool {
-        let inside = matches!(self.state, State::Keys(_));
+        let inside = matches!(self.state, State::Keys { .. });
         if inside {
             self.state = State::SkipLine(Reply::NoMemoryToAnswer);
         }
@@ -302,7 +302,7 @@ impl Session {
     /// What it is doing, for `stats conns`.
     pub fn doing(&self) -> Doing {
         match &self.state {
-            State::Commands | State::Keys(_) | State::SkipLine(_) => Doing::Reading,
+            State::Commands | State::Keys { .. } | State::SkipLine(_) => Doing::Reading,
             State::Value(_) | State::Token(_) => Doing::Receiving,
             State::Swallow { .. } => Doing::Swallowing,
             State::Walk(_) => Doing::Writing,
@@ -420,7 +420,7 @@ impl Session {
                 }
                 Ran::Inside(retrieve, position) => {
                     *at = position;
-                    self.state = State::Keys(retrieve);
+                    self.state = State::Keys { retrieve, any: true };
                     return Some(Status::Full);
                 }
             }
@@ -489,9 +489,24 @@ impl Session {
     }
 
     /// Answers more keys of a multi-get.
-    fn keys(&mut self, retrieve: Retrieve, input: &[u8], at: &mut usize, turn: &mut Turn<'_>) -> Option<Status> {
+    fn keys(
+        &mut self,
+        retrieve: Retrieve,
+        any: bool,
+        input: &[u8],
+        at: &mut usize,
+        turn: &mut Turn<'_>,
+    ) -> Option<Status> {
         turn.plan.clear();
         let end = parse::key_list(input, *at, PIECE_KEYS_MAX, &mut turn.plan.keys);
+        let any = any || !turn.plan.keys.is_empty();
+        if let ListEnd::Newline(next) = end
+            && !any
+        {
+            // Spaces and no key: the same as in a line that is seen as a whole (protocol 1.6).
+            *at = next;
+            return self.resume(Some(Reply::BadLine), turn);
+        }
         turn.plan.push(Step::MoreKeys { retrieve, last: matches!(end, ListEnd::Newline(_)) }, *at);
         let full = turn.plan.keys.len() == PIECE_KEYS_MAX;
         match run(input, turn) {
@@ -499,6 +514,7 @@ impl Session {
             Ran::Before(_) => return Some(Status::Full),
             Ran::Inside(_, position) => {
                 *at = position;
+                self.state = State::Keys { retrieve, any };
                 return Some(Status::Full);
             }
         }
@@ -510,6 +526,7 @@ impl Session {
             }
             ListEnd::Open(position) => {
                 *at = position;
+                self.state = State::Keys { retrieve, any };
                 (!full).then_some(Status::Hungry)
             }
             ListEnd::BadKey(position) => {
@@ -705,7 +722,7 @@ fn plan(input: &[u8], mut at: usize, commands_max: usize, turn: &mut Turn<'_>) -
                 }
             }
             Line::Incomplete => return Tail::Hungry(start),
-            Line::EndlessKeys { retrieve, keys } => return Tail::Enter(State::Keys(retrieve), keys),
+            Line::EndlessKeys { retrieve, keys } => return Tail::Enter(State::Keys { retrieve, any: false }, keys),
             Line::EndlessLine(reply) => return Tail::Enter(State::SkipLine(reply), start),
         }
     }

@@ -87,3 +87,22 @@ fn answers_do_not_depend_on_packets() {
         }
     }
 }
+
+#[test]
+fn a_long_get_without_keys_is_refused_in_any_packets() {
+    let bad_line = b"CLIENT_ERROR bad command line format\r\n";
+    for word in ["get", "gets"] {
+        let line = format!("{word} {}\r\n", " ".repeat(10_000));
+        for packet in [1, 100, 9_000, 20_000] {
+            let mut client = Loopback::new(config(), Clock::manual(0).0).unwrap();
+            let answer: Vec<u8> = line.as_bytes().chunks(packet).flat_map(|bytes| client.send(bytes)).collect();
+            assert_eq!(show(&answer), show(bad_line), "{word} in packets of {packet}");
+            assert_eq!(client.send(b"get a\r\n"), b"END\r\n");
+        }
+        // With a key at last it is a list like any other.
+        let mut client = Loopback::new(config(), Clock::manual(0).0).unwrap();
+        let line = line.replace("\r\n", " a\r\n");
+        let answer: Vec<u8> = line.as_bytes().chunks(3_000).flat_map(|bytes| client.send(bytes)).collect();
+        assert_eq!(show(&answer), show(b"END\r\n"));
+    }
+}
