@@ -157,6 +157,13 @@ impl<'o> Oracle<'o> {
             return Ok(());
         }
         let line = rest[..newline].strip_suffix(b"\r").unwrap_or(&rest[..newline]);
+        if newline >= LIST_BYTES_MAX && line.starts_with(b" ") && !self.replies.whole {
+            let tokens = text::tokens(line);
+            if tokens.last().is_some_and(|last| *last == b"noreply" || last.starts_with(b"HTTP/")) {
+                // The server keeps nothing of such a line, so whether it sees how it ends is a matter of packets.
+                return Err(Stop::Unknown);
+            }
+        }
         match text::word(line) {
             b"get" => self.get(&line[3..], false, newline),
             b"gets" => self.get(&line[4..], true, newline),
