@@ -741,6 +741,7 @@ impl Cleaner {
         let (store, writer, guard) = (batch.store, batch.writer, &batch.guard);
         // What it has moved it moves again.
         writer.seal(store, Queue::Small);
+        writer.seal(store, Queue::Main);
         let survey = store.log.segments.survey(0);
         let oldest = survey.oldest.into_iter().flatten().min_by_key(|seen| seen.generation());
         let Some(seen) = oldest.filter(|&seen| writer.sweep.is_none() && store.log.segments.take_if(seen)) else {

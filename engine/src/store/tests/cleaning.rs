@@ -344,7 +344,7 @@ fn r1_moving_loses_nothing() {
         Ok(ArithOutcome::Value(THREADS * ROUNDS)),
         "R2: no increment is lost"
     );
-    assert!(moved > 100, "{moved} segments were moved meanwhile");
+    assert!(moved > 20, "{moved} segments were moved meanwhile");
     let stats = store.stats();
     assert_eq!(stats.get(Counter::Evictions), 0);
     check_accounts(&store);
