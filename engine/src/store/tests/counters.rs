@@ -380,7 +380,7 @@ fn r2_no_increment_is_lost_whatever_else_happens_to_the_counter() {
                             assert_eq!(outcome, Ok(Outcome::Exists));
                         }
                         6 => {
-                            let other = format!("other {round}");
+                            let other = format!("other {disturber} {round}");
                             user.set(other.as_bytes(), b"7");
                             assert_eq!(user.incr(other.as_bytes(), 3), 10);
                             assert!(user.delete(other.as_bytes()));
