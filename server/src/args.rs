@@ -253,7 +253,7 @@ const HELP_END: &str = "\
 Further options (-o):
   maxconns_fast       turn clients away that are more than -c (default)
   no_maxconns_fast    let them wait until others leave
-  idle_timeout=NUM    close TCP connections that have been idle for so many seconds; 0 is never (default)
+  idle_timeout=NUM    close TCP connections idle for so many seconds; 0 is never (default)
   no_lru_crawler      start with the crawler disabled
   lru_crawler_sleep=NUM
                       microseconds that the crawler rests after every thousand items (default 100)
