@@ -1,11 +1,11 @@
-//! The crawler: it walks over all items and takes out those that have expired or been flushed, so that they stop counting before
-//! somebody asks for them (protocol 10, 20).
+//! `lru_crawler crawl`: a walk over all items that takes out those that have expired or been flushed (protocol 10).
 //!
-//! A crawl runs on rayon's threads, off the workers', in parts of the index and in small slices, so it holds nothing back. One
-//! runs at a time: when a client asks for it, and by itself now and then ([`Pace`]).
+//! It runs on rayon's threads, off the workers', in parts of the index and in small slices, so it holds nothing back. One runs at a
+//! time, and only when a client asks for it: the store's own cleaner ([`crate::cleaner`]) takes out what has expired without being
+//! asked, segment by segment, and lets the rarest cases wait for half a minute; a crawl waits for nothing.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use memkv_engine::store::{Cursor, Handle};
@@ -29,8 +29,6 @@ pub struct Crawler {
     pub checked: Counter,
     /// Items taken out.
     pub reclaimed: Counter,
-    /// Of the last crawl: how many it looked at, and how many of them it took out.
-    last: [AtomicU64; 2],
 }
 
 impl Crawler {
@@ -42,11 +40,6 @@ impl Crawler {
     /// Ends a crawl that is under way, soon.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
-    }
-
-    fn last(&self) -> (u64, u64) {
-        let [checked, reclaimed] = &self.last;
-        (checked.load(Ordering::Relaxed), reclaimed.load(Ordering::Relaxed))
     }
 }
 
@@ -82,8 +75,6 @@ fn crawl(service: &Service) {
         .into_par_iter()
         .map(|part| crawl_part(service, &mut service.store.handle(), part, share))
         .reduce(|| (0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
-    crawler.last[0].store(checked, Ordering::Relaxed);
-    crawler.last[1].store(reclaimed, Ordering::Relaxed);
     service.tell_crawled(started.elapsed(), Duration::ZERO, checked, reclaimed);
     // Release: see `start`.
     crawler.running.store(false, Ordering::Release);
@@ -107,60 +98,4 @@ fn crawl_part(service: &Service, handle: &mut Handle, mut cursor: Cursor, items_
         }
     }
     (checked, reclaimed)
-}
-
-/// How long to wait for the next crawl: an hour, or less where crawls find much.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pace {
-    wait: Duration,
-}
-
-impl Pace {
-    const STEP: Duration = Duration::from_secs(60);
-    const MAX: Duration = Duration::from_secs(3600);
-
-    /// What comes after a crawl that looked at so many items and took so many of them out: a minute less if it was more than one in a
-    /// hundred, else a minute more (protocol 20).
-    #[must_use]
-    pub fn after(self, checked: u64, reclaimed: u64) -> Pace {
-        let wait =
-            if reclaimed * 100 > checked { self.wait.saturating_sub(Self::STEP) } else { self.wait + Self::STEP };
-        Pace { wait: wait.clamp(Self::STEP, Self::MAX) }
-    }
-}
-
-impl Default for Pace {
-    fn default() -> Pace {
-        Pace { wait: Self::STEP }
-    }
-}
-
-/// Crawls now and then, for ever.
-pub async fn automatic(service: Arc<Service>) {
-    let mut pace = Pace::default();
-    loop {
-        smol::Timer::after(pace.wait).await;
-        let (checked, reclaimed) = service.crawler.last();
-        pace = pace.after(checked, reclaimed);
-        // Disabled, or somebody asked for one just now: next time.
-        let _ = start(&service);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn crawls_that_find_nothing_become_rare() {
-        let mut pace = Pace::default();
-        for _ in 0..100 {
-            pace = pace.after(1000, 10);
-        }
-        assert_eq!(pace.wait, Duration::from_secs(3600));
-        for _ in 0..100 {
-            pace = pace.after(1000, 11);
-        }
-        assert_eq!(pace.wait, Duration::from_secs(60));
-    }
 }

@@ -22,7 +22,7 @@
 //! - [`session`] is a connection without its socket: bytes in, bytes out. [`loopback`] drives one from memory.
 //! - [`protocol`] makes requests out of bytes, and bytes out of answers.
 //! - [`command`] runs requests against the store, under one batch; [`meta`] does so for the meta commands; [`walk`] goes over all
-//!   items, slice by slice; [`admin`] does what administrators ask, and [`crawler`] takes out what has expired.
+//!   items, slice by slice; [`admin`] does what administrators ask, and [`crawler`] takes out what has expired when they say so.
 //! - [`watch`], [`latency`], [`hotkeys`], [`prefixes`] and [`roster`] observe.
 //! - [`auth`] says who may use the server, [`process`] and [`daemon`] are about the process that it runs in.
 //! - [`args`] and [`extended`] make a [`Config`] of what the command line, the environment and a file say.
@@ -234,7 +234,6 @@ fn control(
     stopped: &smol::channel::Receiver<()>,
 ) {
     let executor = smol::LocalExecutor::new();
-    executor.spawn(crawler::automatic(Arc::clone(service))).detach();
     for listener in listeners {
         executor.spawn(listener::accept(listener, Arc::clone(dealer), Arc::clone(service))).detach();
     }
