@@ -148,8 +148,8 @@ pub(crate) struct Survey {
     pub(crate) live: u64,
     /// The one of each queue that was opened first.
     pub(crate) oldest: [Option<Seen>; 2],
-    /// The one with the most dead bytes.
-    pub(crate) emptiest: Option<Seen>,
+    /// The one of each queue with the most dead bytes.
+    pub(crate) emptiest: [Option<Seen>; 2],
     /// One whose time to be looked through for expired items has come.
     pub(crate) due: Option<Seen>,
 }
@@ -361,8 +361,8 @@ impl Segments {
             if survey.oldest[queue].is_none_or(|oldest| word < oldest.word) {
                 survey.oldest[queue] = Some(seen);
             }
-            if survey.emptiest.is_none_or(|emptiest| seen.dead() > emptiest.dead()) {
-                survey.emptiest = Some(seen);
+            if survey.emptiest[queue].is_none_or(|emptiest| seen.dead() > emptiest.dead()) {
+                survey.emptiest[queue] = Some(seen);
             }
             if survey.due.is_none() && is_due(segment.shared.due.load(Ordering::Relaxed), now_ms) {
                 survey.due = Some(seen);

@@ -153,7 +153,7 @@ impl<'h> Batch<'h> {
 
     /// Finds an item and marks it as fetched. Counts `cmd_get` and a hit or miss.
     ///
-    /// Lock-free, no allocation. Cost: a cache line of index and the record's; the mark is written on the first four fetches only.
+    /// Lock-free, no allocation. Cost: a cache line of index and the record's; the mark is written on the first three fetches only.
     #[inline]
     pub fn get(&self, key: &[u8], hash: u64) -> Option<Item<'_>> {
         let view = self.view();

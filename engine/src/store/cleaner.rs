@@ -7,7 +7,7 @@
 //!
 //! | goal | expired, flushed | frequency is at least the price | others |
 //! |---|---|---|---|
-//! | compact | dropped | moved to the same queue | moved to the same queue |
+//! | compact | dropped | moved to the same queue (without eviction: to main) | the same |
 //! | evict, small queue | dropped | moved to main, frequency 0 | dropped, leaves a ghost |
 //! | evict, main queue | dropped | moved to main's tail, frequency less the price | dropped |
 //! | crawl | dropped | stays | stays |
@@ -23,8 +23,8 @@
 //!
 //! # Which segment
 //! [`Store::next_sweep`]: a segment that has something expired, else, as long as dead bytes are more than [`DEAD_PART_MAX`] of what the records
-//! take, the one with the most of them, else the oldest of the small queue if that is over its share, else the oldest of the main queue. So nothing live is
-//! evicted while a compaction would do.
+//! take, the one whose compaction wins most, else the oldest of the small queue if that is over its share, else the oldest of the main queue. So nothing
+//! live is evicted while a compaction would win a segment, and there is room to begin it: a compaction that finds no room, and none on its way, goes on as an eviction.
 //!
 //! # Who cleans
 //! A [`Cleaner`] in the background, in slices, ahead of need. When it falls behind, or there is none, every store
@@ -33,8 +33,9 @@
 //!
 //! # Moving loses nothing
 //! The mover seals the record (R1), copies it with its state, and swaps the location in the index word by one compare-and-swap. A touch, fetch mark or
-//! in-place change before the seal is in the copy; after it, it is made on a new record, and then either that record's swap fails and finds the copy, or
-//! ours fails and the copy is dead bytes. A deletion takes the word away, and the swap fails: nothing comes back.
+//! in-place change before the seal is in the copy; a touch or change after it is made on a new record, and then either that record's swap fails and finds the copy, or
+//! ours fails and the copy is dead bytes. A deletion takes the word away, and the swap fails: nothing comes back. A fetch that meets the
+//! seal marks the original, and reader and mover see to it that the copy gets the mark (`View::mark_moving`).
 //! The item keeps its CAS id, which is written into the copy. A large value's reference moves along with the record
 //! (S4): whoever takes the copy out of the index gives it up, and does so through the epoch, after every guard that could read the original.
 
@@ -73,11 +74,11 @@ const HELP_BUDGET: usize = LOOK_AHEAD * RECORD_COST;
 /// The small queue's share of the memory, as S3-FIFO has it.
 const SMALL_PART: u64 = 10;
 
-/// Nothing live is evicted while more than this part of the records' bytes is dead. Less would not pay: to win a segment, the cleaner moves
-/// as many bytes as the emptiest segments hold.
+/// The emptiest segments are compacted, and nothing live is evicted, while more than one part in so many of the records' bytes is dead. Less would not
+/// pay: to win a segment, the cleaner moves as many bytes as the emptiest segments hold.
 const DEAD_PART_MAX: u64 = 12;
 
-/// A segment is not compacted to win less than this part of it...
+/// A segment is not compacted to win less than one part in so many of it...
 const WORTH_PART: u64 = 16;
 
 /// ...or, where nothing may be evicted, this.
@@ -301,13 +302,17 @@ impl Store {
         let worth_part = if evict { WORTH_PART } else { WORTH_PART_WITHOUT_EVICTION };
         // A record grows when it is first moved, by its CAS id: what is live then needs more than it did. Records of the main queue have been moved.
         let record_bytes = (survey.live / (self.table.len() as u64).max(1)).max(HEADER_BYTES as u64);
-        let growth = |seen: Seen| {
-            if self.config.cas && seen.queue() == Queue::Small { seen.live / record_bytes * 8 } else { 0 }
+        let wins = |seen: Seen| {
+            let grows = self.config.cas && seen.queue() == Queue::Small;
+            seen.dead().saturating_sub(if grows { seen.live / record_bytes * 8 } else { 0 })
         };
         let dead = survey.used - survey.live.min(survey.used);
         let compacts = survey
             .emptiest
-            .filter(|&seen| seen.dead() >= growth(seen) + self.log.segment_bytes() as u64 / worth_part)
+            .into_iter()
+            .flatten()
+            .max_by_key(|&seen| wins(seen))
+            .filter(|&seen| wins(seen) >= self.log.segment_bytes() as u64 / worth_part)
             .filter(|_| !evict || dead > survey.used / DEAD_PART_MAX);
         let (victim, goal) = match compacts {
             Some(emptiest) => (emptiest, Goal::Compact),
