@@ -6,6 +6,7 @@
 //! runs at any time, and the server's own CPU time per request is the steadiest figure of all.
 
 use crate::cpu::{self, Pinned};
+use crate::driver::Io;
 use crate::error::{EXIT_OK, EXIT_WRONG_ANSWERS, Error};
 use crate::fleet::{Driven, Fleet, Pace};
 use crate::load::Load;
@@ -13,7 +14,7 @@ use crate::popularity::Popularity;
 use crate::process::{Endpoint, Server};
 use crate::progress::{Goal, Progress};
 use crate::record::{LiveTotals, Record};
-use crate::run::run_mark;
+use crate::run::{run_mark, serialize_display};
 use crate::spread::Spread;
 use crate::units::short;
 use crate::worker::Ended;
@@ -45,6 +46,12 @@ pub struct ComparePlan {
     pub server_cpu: Option<usize>,
     /// Core of the client.
     pub client_cpu: Option<usize>,
+}
+
+impl ComparePlan {
+    fn shares_core(&self) -> bool {
+        self.server_cpu.is_some() && self.server_cpu == self.client_cpu
+    }
 }
 
 /// A server to compare.
@@ -154,6 +161,9 @@ pub struct CompareReport {
     pub connections: usize,
     /// Client threads.
     pub threads: usize,
+    /// How the client talked to the system.
+    #[serde(serialize_with = "serialize_display")]
+    pub io: Io,
     /// Core of the servers.
     pub server_cpu: Option<usize>,
     /// Core of the client.
@@ -192,6 +202,7 @@ pub fn compare(plan: &ComparePlan, quiet: bool, stop: &AtomicBool) -> Result<Com
         items: plan.load.description.clone(),
         connections: plan.load.shape.connections,
         threads: plan.load.shape.threads,
+        io: a.fleet.io(),
         server_cpu: plan.server_cpu,
         client_cpu: plan.client_cpu,
         slice_seconds: plan.slice.as_secs_f64(),
@@ -236,6 +247,9 @@ fn contestant(
         return Err(Error::ServerLost { target: contestant.name, reason });
     }
     contestant.fleet.churn(load.requests_per_connection);
+    if plan.shares_core() {
+        contestant.fleet.give_way();
+    }
     Ok(contestant)
 }
 
@@ -378,7 +392,11 @@ impl fmt::Display for CompareReport {
         writeln!(f, "A           {}", self.a)?;
         writeln!(f, "B           {}", self.b)?;
         writeln!(f, "workload    {}", self.items)?;
-        writeln!(f, "client      {} connections to each on {} threads, closed loop", self.connections, self.threads)?;
+        writeln!(
+            f,
+            "client      {} connections to each on {} threads, by {}, closed loop",
+            self.connections, self.threads, self.io
+        )?;
         let core = |cpu: Option<usize>| cpu.map_or("any core".into(), |cpu| format!("core {cpu}"));
         writeln!(f, "cores       servers on {}, client on {}", core(self.server_cpu), core(self.client_cpu))?;
         let slices = self.comparisons.first().map_or(0, |comparison| comparison.cpu_ratio_count());

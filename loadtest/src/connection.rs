@@ -339,9 +339,41 @@ impl Connection {
 
     /// Lets the latency of everything in flight begin now.
     #[inline]
-    pub(crate) fn restart_clock(&mut self) {
-        let now = Instant::now();
+    pub(crate) fn restart_clock(&mut self, now: Instant) {
         self.pending.iter_mut().for_each(|pending| (pending.due, pending.sent) = (now, now));
+    }
+
+    /// Puts a no-op behind what is quiet.
+    #[inline]
+    pub(crate) fn close_quiet(&mut self) {
+        if self.is_open {
+            self.outgoing.extend_from_slice(b"mn\r\n");
+            self.is_open = false;
+            if let Some(last) = self.pending.back_mut() {
+                last.is_closed = true;
+            }
+        }
+    }
+
+    /// What has been composed and not been sent.
+    #[inline]
+    pub(crate) fn unsent(&self) -> &[u8] {
+        &self.outgoing[self.sent..]
+    }
+
+    /// Learns that the system has taken so many of the unsent bytes.
+    #[inline]
+    pub(crate) fn add_sent(&mut self, bytes: usize, record: &mut Record) {
+        self.sent += bytes;
+        record.bytes_sent += bytes as u64;
+    }
+
+    /// Learns that the system has not taken the last so many of the sent bytes after all.
+    pub(crate) fn take_back(&mut self, bytes: usize, record: &mut Record) {
+        // A server that answers what it has not received lets the bytes be forgotten before: there may be fewer.
+        let bytes = bytes.min(self.sent);
+        self.sent -= bytes;
+        record.bytes_sent -= bytes as u64;
     }
 
     /// Sends as much as the system takes; what is quiet is closed first.
@@ -350,19 +382,10 @@ impl Connection {
     /// When the connection is gone.
     #[inline]
     pub(crate) fn flush(&mut self, record: &mut Record) -> Result<(), Fault> {
-        if self.is_open {
-            self.outgoing.extend_from_slice(b"mn\r\n");
-            self.is_open = false;
-            if let Some(last) = self.pending.back_mut() {
-                last.is_closed = true;
-            }
-        }
+        self.close_quiet();
         while self.sent < self.outgoing.len() {
-            match send(&self.socket, &self.outgoing[self.sent..], SendFlags::NOSIGNAL) {
-                Ok(bytes) => {
-                    self.sent += bytes;
-                    record.bytes_sent += bytes as u64;
-                }
+            match send(&self.socket, self.unsent(), SendFlags::NOSIGNAL) {
+                Ok(bytes) => self.add_sent(bytes, record),
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => break,
                 Err(_) => return Err(Fault::ConnectionLost),
@@ -386,7 +409,7 @@ impl Connection {
             let (offered, received) = if self.carry.is_empty() {
                 (buffer.len(), recv(&self.socket, &mut *buffer, RecvFlags::empty()).map(|(bytes, _)| bytes))
             } else {
-                self.carry.reserve(CARRY_BYTES_MIN.max(self.carry_needs.saturating_sub(self.carry.len())));
+                self.make_room();
                 let offered = self.carry.capacity() - self.carry.len();
                 let received = recv(&self.socket, spare_capacity(&mut self.carry), RecvFlags::empty());
                 (offered, received.map(|(bytes, _)| bytes))
@@ -398,15 +421,12 @@ impl Connection {
                 Err(Errno::AGAIN) => return Ok(()),
                 Err(_) => return Err(Fault::ConnectionLost),
             };
-            desk.record.bytes_received += bytes as u64;
+            let now = Instant::now();
             if self.carry.is_empty() {
-                let used = self.digest(&buffer[..bytes], desk)?;
-                self.carry.extend_from_slice(&buffer[used..bytes]);
-            } else if self.carry.len() >= self.carry_needs {
-                let mut carry = std::mem::take(&mut self.carry);
-                let used = self.digest(&carry, desk)?;
-                carry.drain(..used);
-                self.carry = carry;
+                self.take(&buffer[..bytes], now, desk)?;
+            } else {
+                desk.record.bytes_received += bytes as u64;
+                self.digest_carry(now, desk)?;
             }
             // A short read took all there was: the next byte makes a new event.
             if bytes < offered && !hung_up {
@@ -415,10 +435,43 @@ impl Connection {
         }
     }
 
+    /// Settles the requests that are answered by what arrived `now`, behind what had arrived before.
+    ///
+    /// # Errors
+    /// When it makes no sense. The connection is of no further use then.
+    #[inline]
+    pub(crate) fn take<S: Source>(&mut self, bytes: &[u8], now: Instant, desk: &mut Desk<'_, S>) -> Result<(), Fault> {
+        desk.record.bytes_received += bytes.len() as u64;
+        if self.carry.is_empty() {
+            let used = self.digest(bytes, now, desk)?;
+            self.carry.extend_from_slice(&bytes[used..]);
+            Ok(())
+        } else {
+            self.make_room();
+            self.carry.extend_from_slice(bytes);
+            self.digest_carry(now, desk)
+        }
+    }
+
+    /// Makes room for the rest of an unfinished answer.
+    fn make_room(&mut self) {
+        self.carry.reserve(CARRY_BYTES_MIN.max(self.carry_needs.saturating_sub(self.carry.len())));
+    }
+
+    /// Settles requests with the answers in the connection's own memory, once the first of them is whole.
+    fn digest_carry<S: Source>(&mut self, now: Instant, desk: &mut Desk<'_, S>) -> Result<(), Fault> {
+        if self.carry.len() >= self.carry_needs {
+            let mut carry = std::mem::take(&mut self.carry);
+            let used = self.digest(&carry, now, desk)?;
+            carry.drain(..used);
+            self.carry = carry;
+        }
+        Ok(())
+    }
+
     /// Settles requests with the answers in `bytes`; says how many bytes were whole answers.
     #[inline]
-    fn digest<S: Source>(&mut self, bytes: &[u8], desk: &mut Desk<'_, S>) -> Result<usize, Fault> {
-        let now = Instant::now();
+    fn digest<S: Source>(&mut self, bytes: &[u8], now: Instant, desk: &mut Desk<'_, S>) -> Result<usize, Fault> {
         let mut used = 0;
         while used < bytes.len() {
             if self.pending.is_empty() {

@@ -42,6 +42,16 @@ fn first_number(text: &str) -> Option<u64> {
     text.split_whitespace().next()?.parse().ok()
 }
 
+/// Lets the calling thread wait for its core until whoever runs there has nothing to do, or has had its share (`SCHED_BATCH`).
+/// Priorities stay as they are. Without effect where the thread has a core of its own.
+#[allow(unsafe_code)]
+pub(crate) fn give_way() {
+    let parameters = libc::sched_param { sched_priority: 0 };
+    // SAFETY: the parameters live during the call, which changes nothing but how this thread is scheduled. A refusal leaves the
+    // usual policy.
+    let _ = unsafe { libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const parameters) };
+}
+
 /// Cores that the calling thread may run on.
 ///
 /// # Errors
@@ -93,6 +103,17 @@ mod tests {
         }
         // The process's account may lag by a tick; 10 ms is the longest tick there is.
         assert!(process_cpu_ns(std::process::id()).unwrap() > 5_000_000);
+    }
+
+    #[test]
+    fn giving_way_is_noted_by_the_system() {
+        let policy = || {
+            give_way();
+            // The 41st field is the policy, the 39th behind the name, which may contain anything.
+            let stat = fs::read_to_string("/proc/thread-self/stat").unwrap();
+            stat.rsplit_once(") ").unwrap().1.split(' ').nth(38).map(str::to_owned)
+        };
+        assert_eq!(std::thread::spawn(policy).join().unwrap().as_deref(), Some("3"));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Several workers that load one server together.
 
+use crate::driver::{Io, IoChoice};
 use crate::error::Error;
 pub use crate::judge::Books;
 use crate::judge::{Author, Ledger};
@@ -27,6 +28,13 @@ pub struct Shape {
     pub threads: usize,
     /// Connections of all threads together; at least one for each thread.
     pub connections: usize,
+    /// How they talk to the system.
+    pub io: IoChoice,
+}
+
+impl Shape {
+    /// One connection.
+    pub const ONE: Self = Self { threads: 1, connections: 1, io: IoChoice::Auto };
 }
 
 /// How long and how hard to drive.
@@ -78,7 +86,7 @@ impl Fleet {
             .map(|(connections, writer)| {
                 let author = Author::new(ledger.clone(), writer);
                 let count = (connections.end - connections.start) as usize;
-                Worker::connect(target, count, items.clone(), author)
+                Worker::connect(target, count, shape.io, items.clone(), author)
             })
             .collect::<Result<Vec<_>, _>>()?;
         let live = workers.iter().map(|_| Live::default()).collect();
@@ -93,6 +101,18 @@ impl Fleet {
     /// Number of workers, each of which takes a source of its own.
     pub fn threads(&self) -> usize {
         self.workers.len()
+    }
+
+    /// How the connections talk to the system. Known for sure when they have been driven.
+    pub fn io(&self) -> Io {
+        let any_epoll = self.workers.iter().any(|worker| worker.io() == Io::Epoll);
+        if any_epoll { Io::Epoll } else { Io::IoUring }
+    }
+
+    /// Lets the server finish what it has before answers are read, where both share a core: neither then interrupts the other
+    /// in the middle of a turn, which would be measured with it.
+    pub fn give_way(&mut self) {
+        self.workers.iter_mut().for_each(|worker| worker.gives_way = true);
     }
 
     /// Closes connections from now on after so many requests, and opens them anew.

@@ -9,13 +9,13 @@
 //! - what to ask: [`space`] and [`keys`] (names), [`value`] (values that prove their origin), [`sizes`], [`popularity`] and [`workload`]
 //!   (the sequence)
 //! - when to ask: [`schedule`] (open loop only)
-//! - how to ask: [`target`], [`client`] (the wire, pure functions), `connection`, `poller`, `worker` (the loop of one thread),
+//! - how to ask: [`target`], [`client`] (the wire, pure functions), `connection`, [`driver`] (epoll or io_uring), `worker` (the loop of one thread),
 //!   [`fleet`] (threads × connections)
 //! - what came back: [`judge`] and [`counter`] (right or wrong), [`record`] (counters and latencies), [`spread`] (medians)
 //! - the commands: [`config`] with [`load`], [`preset`] and [`spec`], [`run`], [`sweep`], [`compare`] with [`process`] and [`cpu`], [`replay`] with [`trace`], [`memory`] with [`stats`], [`report`],
 //!   [`html`] with [`plot`], [`hgrm`]
 //!
-//! Needs Linux: epoll, and `/proc` for the servers' CPU time. There is no unsafe code in this crate.
+//! Needs Linux: epoll or io_uring, and `/proc` for the servers' CPU time. Unsafe code is in `driver::ring`, behind a safe face, and in one call of `cpu`.
 //!
 //! In the tests of a server: a load that checks every answer, on a server that the test has started.
 //!
@@ -30,7 +30,7 @@
 //! assert_eq!(report.exit_code(), 0, "{report}");
 //! # Ok::<(), memkv_loadtest::error::Error>(())
 //! ```
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod client;
 pub mod compare;
@@ -38,6 +38,7 @@ pub mod config;
 mod connection;
 pub mod counter;
 pub mod cpu;
+pub mod driver;
 pub mod error;
 pub mod fleet;
 pub mod hgrm;
@@ -47,7 +48,6 @@ pub mod keys;
 pub mod load;
 pub mod memory;
 pub mod plot;
-mod poller;
 pub mod popularity;
 pub mod preset;
 pub mod process;

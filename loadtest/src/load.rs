@@ -1,5 +1,6 @@
 //! The options that describe requests, and the load that they amount to.
 
+use crate::driver::IoChoice;
 use crate::error::Error;
 use crate::fleet::{Books, Shape};
 use crate::judge::ELEMENT_BYTES_MIN;
@@ -46,6 +47,9 @@ pub struct LoadArgs {
     /// Client threads
     #[arg(short, long, default_value_t = 1)]
     pub threads: usize,
+    /// How to talk to the system
+    #[arg(long, value_enum, default_value_t = IoChoice::Auto)]
+    pub io: IoChoice,
     /// Requests sent together on a connection; the next ones follow when all are answered
     #[arg(short, long, alias = "pipeline", default_value_t = 1)]
     pub depth: usize,
@@ -170,7 +174,7 @@ impl LoadArgs {
         let choices = self.choices()?;
         let items = Items { dialect: self.dialect, ..choices.items()? };
         Ok(Load {
-            shape: Shape { threads: self.threads, connections: self.connections },
+            shape: Shape { threads: self.threads, connections: self.connections, io: self.io },
             requests_per_connection: self.churn.unwrap_or(u64::MAX),
             element_bytes: (items.value_bytes.mean() as usize / LIST_ELEMENTS).max(ELEMENT_BYTES_MIN),
             items: Arc::new(items),

@@ -234,9 +234,8 @@ fn replay_on(
 ) -> Result<Replayed, Error> {
     let mut server = Attached::to(endpoint, name, stop)?;
     let items = Arc::new(trace.items.clone());
-    let shape = Shape { threads: 1, connections: 1 };
     let books = Books::by_key(trace.key_count() as u64);
-    let mut fleet = Fleet::connect(server.target(), shape, &items, run_mark(), books)?;
+    let mut fleet = Fleet::connect(server.target(), Shape::ONE, &items, run_mark(), books)?;
     let mut source = [LookAside::new(trace, interval_requests)];
     let mut progress = Progress::new(label, Goal::Lookups(trace.requests.len() as u64), quiet);
     // A server that was started for this replay holds nothing of earlier runs.

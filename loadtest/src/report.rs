@@ -28,7 +28,7 @@ impl fmt::Display for RunReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "server      {}", self.server)?;
         writeln!(f, "workload    {}", self.workload)?;
-        writeln!(f, "client      {} connections on {} threads", self.connections, self.threads)?;
+        writeln!(f, "client      {} connections on {} threads, by {}", self.connections, self.threads, self.io)?;
         writeln!(f, "pacing      {}", self.pacing)?;
         if let Some(fill) = &self.fill {
             let rate = short(fill.requests_per_s);

@@ -1,5 +1,6 @@
 //! `run`: fill a server, load it, and say what happened.
 
+use crate::driver::Io;
 use crate::error::{EXIT_INTERRUPTED, EXIT_OK, EXIT_UNAVAILABLE, EXIT_WRONG_ANSWERS, Error};
 use crate::fleet::{Driven, Fleet, Pace};
 use crate::load::Load;
@@ -13,6 +14,7 @@ use crate::workload::Draws;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -44,6 +46,9 @@ pub struct RunReport {
     pub threads: usize,
     /// Connections at the start.
     pub connections: usize,
+    /// How the client talked to the system.
+    #[serde(serialize_with = "serialize_display")]
+    pub io: Io,
     /// Writing all keys, if that was asked for.
     pub fill: Option<Phase>,
     /// The load itself; absent if it was not reached.
@@ -127,6 +132,13 @@ pub struct Phase {
     /// Open loop: the client's own lateness, in nanoseconds.
     #[serde(skip)]
     pub sent_late_ns: Histogram<u64>,
+}
+
+pub(crate) fn serialize_display<S: serde::Serializer>(
+    value: &impl fmt::Display,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
 }
 
 pub(crate) fn serialize_debug<S: serde::Serializer>(value: &Ended, serializer: S) -> Result<S::Ok, S::Error> {
@@ -230,6 +242,7 @@ pub fn run(plan: &RunPlan, quiet: bool, stop: &AtomicBool) -> Result<RunReport, 
         pacing: describe_pacing(plan.rate),
         threads,
         connections: load.shape.connections,
+        io: fleet.io(),
         fill: None,
         load: None,
         samples: Vec::new(),
@@ -270,5 +283,6 @@ pub fn run(plan: &RunPlan, quiet: bool, stop: &AtomicBool) -> Result<RunReport, 
         }
         report.load = Some(Phase::of(&driven, threads));
     }
+    report.io = fleet.io();
     Ok(report)
 }

@@ -4,11 +4,12 @@
 //! latency. The rate grows by a factor until the objective breaks, and then the gap between the last rate that held and the
 //! first that did not is halved (in ratio) a few times. The knee is the highest rate that held, with all lower ones.
 
+use crate::driver::Io;
 use crate::error::{EXIT_INTERRUPTED, EXIT_OK, EXIT_UNAVAILABLE, EXIT_WRONG_ANSWERS, Error};
 use crate::fleet::{Fleet, Pace};
 use crate::load::Load;
 use crate::progress::{Goal, Progress};
-use crate::run::{Phase, run_mark, serialize_debug};
+use crate::run::{Phase, run_mark, serialize_debug, serialize_display};
 use crate::schedule::{Arrivals, Rate};
 use crate::target::Target;
 use crate::units::{parse_duration, short};
@@ -138,6 +139,9 @@ pub struct SweepReport {
     pub threads: usize,
     /// Connections.
     pub connections: usize,
+    /// How the client talked to the system.
+    #[serde(serialize_with = "serialize_display")]
+    pub io: Io,
     /// Seconds at each rate.
     pub seconds_per_point: f64,
     /// The rates, ascending.
@@ -197,6 +201,7 @@ pub fn sweep(plan: &SweepPlan, quiet: bool, stop: &AtomicBool) -> Result<SweepRe
         objective_limit_us: plan.objective.limit_us(),
         threads,
         connections: load.shape.connections,
+        io: fleet.io(),
         seconds_per_point: plan.duration.as_secs_f64(),
         points: Vec::new(),
         knee: None,
@@ -242,6 +247,7 @@ pub fn sweep(plan: &SweepPlan, quiet: bool, stop: &AtomicBool) -> Result<SweepRe
         }
     }
     report.points.sort_by(|a, b| a.offered.total_cmp(&b.offered));
+    report.io = fleet.io();
     (report.knee, report.broke_at) = (search.held, search.broke);
     Ok(report)
 }
@@ -293,7 +299,11 @@ impl fmt::Display for SweepReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "server      {}", self.server)?;
         writeln!(f, "workload    {}", self.workload)?;
-        writeln!(f, "client      {} connections on {} threads, open loop", self.connections, self.threads)?;
+        writeln!(
+            f,
+            "client      {} connections on {} threads, by {}, open loop",
+            self.connections, self.threads, self.io
+        )?;
         writeln!(f, "objective   {}, {:.1} s at each rate", self.objective, self.seconds_per_point)?;
         writeln!(f, "\nlatency in us, from the time the request was due to the answer")?;
         for column in ["offered/s", "answered/s", "p50", "p99", "p99.9", "max", "hits %", "client %"] {

@@ -59,9 +59,8 @@ pub(super) fn items(lengths: Lengths, spread: f64) -> Items {
 
 impl Bench<'_> {
     pub(super) fn hand(&self, lengths: Lengths, spread: f64) -> Result<Hand, Error> {
-        let shape = Shape { threads: 1, connections: 1 };
         let items = Arc::new(items(lengths, spread));
-        let fleet = Fleet::connect(self.server.target(), shape, &items, run_mark(), Books::BY_WRITER)?;
+        let fleet = Fleet::connect(self.server.target(), Shape::ONE, &items, run_mark(), Books::BY_WRITER)?;
         Ok(Hand { fleet, depth: (FLIGHT_BYTES / lengths.value_bytes.max(1)).clamp(1, DEPTH) })
     }
 

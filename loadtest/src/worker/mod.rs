@@ -1,4 +1,4 @@
-//! The loop that keeps a share of the connections busy: one thread, one poller, no locks.
+//! The loop that keeps a share of the connections busy: one thread, one driver, no locks.
 //!
 //! Closed here: a connection sends when its last answer has come. Open in `open`: requests are sent when they are due.
 
@@ -6,9 +6,9 @@ mod open;
 
 use crate::connection::{Connection, Desk};
 use crate::cpu;
+use crate::driver::{Driver, Epoll, Io, IoChoice, Uring};
 use crate::error::Error;
 use crate::judge::Author;
-use crate::poller::{Events, Poller};
 use crate::record::{Fault, Live, Record};
 use crate::schedule::Schedule;
 use crate::target::Target;
@@ -17,21 +17,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Bytes read at once.
-const BUFFER_BYTES: usize = 256 << 10;
 /// Longest wait in one go: bounds how late a stop or a deadline is noticed when nothing happens.
 const WAIT_MAX: Duration = Duration::from_millis(50);
 
 /// One thread's share of the load.
 #[derive(Debug)]
 pub(crate) struct Worker {
-    poller: Poller,
+    io: IoChoice,
     /// `None` where a connection was lost.
     connections: Vec<Option<Connection>>,
     renewal: Renewal,
     items: Arc<Items>,
     author: Author,
-    buffer: Box<[u8]>,
+    /// See [`cpu::give_way`].
+    pub(crate) gives_way: bool,
     pub(crate) record: Record,
 }
 
@@ -48,20 +47,20 @@ impl Renewal {
         &self,
         slot: &mut Option<Connection>,
         token: usize,
-        poller: &Poller,
+        driver: &mut impl Driver,
         record: &mut Record,
     ) -> Result<(), Error> {
-        if !slot.as_ref().is_some_and(Connection::is_spent) {
+        let Some(spent) = slot.take_if(|connection| connection.is_spent()) else {
             return Ok(());
-        }
+        };
         let start = Instant::now();
         // The old one first: its port and its place in the server's limit are free then.
-        *slot = None;
+        driver.forget(token, &spent);
+        drop(spent);
         match self.target.try_connect() {
             Ok(socket) => {
                 record.connected(start.elapsed());
-                poller.add(&socket, token)?;
-                *slot = Some(Connection::new(socket, self.requests_per_connection));
+                driver.watch(token, slot.insert(Connection::new(socket, self.requests_per_connection)))?;
             }
             Err(_) => record.fault(Fault::ConnectionRefused, 1),
         }
@@ -108,23 +107,20 @@ impl Worker {
     pub(crate) fn connect(
         target: &Target,
         connections: usize,
+        io: IoChoice,
         items: Arc<Items>,
         author: Author,
     ) -> Result<Self, Error> {
-        let poller = Poller::new()?;
-        let mut open = Vec::with_capacity(connections);
-        for token in 0..connections {
-            let connection = Connection::new(target.connect()?, u64::MAX);
-            poller.add(connection.socket(), token)?;
-            open.push(Some(connection));
-        }
+        let connections = (0..connections)
+            .map(|_| Ok(Some(Connection::new(target.connect()?, u64::MAX))))
+            .collect::<Result<_, Error>>()?;
         Ok(Self {
-            poller,
-            connections: open,
+            io: io.for_values(items.value_bytes.mean()),
+            connections,
             renewal: Renewal { target: target.clone(), requests_per_connection: u64::MAX },
             items,
             author,
-            buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
+            gives_way: false,
             record: Record::default(),
         })
     }
@@ -146,80 +142,138 @@ impl Worker {
         drive: Drive<'_>,
     ) -> Result<Ended, Error> {
         let cpu_start = cpu::thread_cpu_ns();
-        for (token, slot) in self.connections.iter_mut().enumerate() {
-            self.renewal.renew(slot, token, &self.poller, &mut self.record)?;
+        let open_loop = schedule.is_some();
+        if self.gives_way {
+            cpu::give_way();
         }
-        let ended = match schedule {
-            Some(schedule) => self.drive_open(source, schedule, drive),
-            None => self.drive_closed(source, drive),
+        let ended = match self.uring(open_loop)? {
+            Some(mut uring) => self.drive_by(&mut uring, source, schedule, drive),
+            None => self.drive_by(&mut Epoll::new(open_loop)?, source, schedule, drive),
         };
         self.record.client_cpu_ns += cpu::thread_cpu_ns() - cpu_start;
         drive.live.publish(&self.record);
         ended
     }
 
-    fn drive_closed<S: Source>(&mut self, source: &mut S, drive: Drive<'_>) -> Result<Ended, Error> {
-        let Self { poller, connections, renewal, items, author, buffer, record } = self;
-        let mut desk = Desk { items, author, strict: drive.strict, open_loop: false, source, record };
-        let mut draft = Draft::default();
-        let mut events = Events::new();
-        let mut busy = 0_usize;
-        for slot in connections.iter_mut() {
-            if may_send(drive)
-                && let Some(connection) = slot
-            {
-                match send_batch(connection, drive.depth, &mut draft, &mut desk) {
-                    Ok(in_flight) => busy += usize::from(in_flight > 0),
-                    Err(fault) => lose(slot, fault, desk.record),
-                }
+    /// A ring for the calling thread, if there is to be one.
+    fn uring(&mut self, open_loop: bool) -> Result<Option<Uring>, Error> {
+        if self.io == IoChoice::Epoll {
+            return Ok(None);
+        }
+        match Uring::new(self.connections.len(), open_loop) {
+            Ok(uring) => Ok(Some(uring)),
+            Err(_) if self.io == IoChoice::Auto => {
+                self.io = IoChoice::Epoll;
+                Ok(None)
+            }
+            Err(source) => Err(Error::System { action: "set up io_uring", source }),
+        }
+    }
+
+    /// How the last drive talked to the system, or how the next one will try to.
+    pub(crate) fn io(&self) -> Io {
+        if self.io == IoChoice::Epoll { Io::Epoll } else { Io::IoUring }
+    }
+
+    fn drive_by<S: Source, D: Driver>(
+        &mut self,
+        driver: &mut D,
+        source: &mut S,
+        schedule: Option<Schedule>,
+        drive: Drive<'_>,
+    ) -> Result<Ended, Error> {
+        let Self { connections, renewal, items, author, record, .. } = self;
+        for (token, slot) in connections.iter_mut().enumerate() {
+            match slot {
+                Some(connection) if !connection.is_spent() => driver.watch(token, connection)?,
+                _ => renewal.renew(slot, token, driver, record)?,
             }
         }
-        let mut last_event = Instant::now();
-        while busy > 0 {
-            let happened = poller.wait(&mut events, WAIT_MAX)?;
-            let now = Instant::now();
-            if happened > 0 {
-                last_event = now;
-            } else if now.duration_since(last_event) > drive.patience {
-                give_up(connections, desk.record);
-                return Ok(Ended::Stalled);
-            }
-            let sending = drive.deadline.is_none_or(|deadline| now < deadline) && !stopped(drive);
-            for event in events.iter() {
-                let slot = &mut connections[event.token];
+        let open_loop = schedule.is_some();
+        let mut desk = Desk { items, author, strict: drive.strict, open_loop, source, record };
+        let ended = match schedule {
+            Some(schedule) => open::drive(driver, connections, renewal, &mut desk, schedule, drive),
+            None => drive_closed(driver, connections, renewal, &mut desk, drive),
+        }?;
+        while driver.release(connections, desk.record)? {
+            while let Some((token, event)) = driver.next_event() {
+                let slot = &mut connections[token];
                 let Some(connection) = slot else { continue };
-                let was_busy = connection.in_flight() > 0;
-                let outcome = serve(connection, buffer, event.hung_up, sending, drive.depth, &mut draft, &mut desk);
-                let outcome = match outcome {
-                    Ok(()) if sending && connection.is_spent() => {
-                        renewal.renew(slot, event.token, poller, desk.record)?;
-                        // Nothing has happened on the new one that would make an event.
-                        slot.as_mut().map_or(Ok(()), |connection| {
-                            send_batch(connection, drive.depth, &mut draft, &mut desk).map(drop)
-                        })
-                    }
-                    outcome => outcome,
-                };
-                let is_busy = outcome.is_ok() && slot.as_ref().is_some_and(|connection| connection.in_flight() > 0);
-                busy = busy - usize::from(was_busy) + usize::from(is_busy);
-                if let Err(fault) = outcome {
-                    lose(slot, fault, desk.record);
+                if let Err(fault) = driver.take(event, token, connection, &mut desk) {
+                    lose(slot, token, fault, driver, desk.record);
                 }
             }
-            drive.live.publish(desk.record);
         }
-        Ok(if stopped(drive) {
-            Ended::Stopped
-        } else if connections.iter().all(Option::is_none) {
-            Ended::AllConnectionsLost
-        } else {
-            Ended::Done
-        })
+        Ok(ended)
     }
 }
 
-fn may_send(drive: Drive<'_>) -> bool {
-    !stopped(drive) && drive.deadline.is_none_or(|deadline| Instant::now() < deadline)
+fn drive_closed<S: Source, D: Driver>(
+    driver: &mut D,
+    connections: &mut [Option<Connection>],
+    renewal: &Renewal,
+    desk: &mut Desk<'_, S>,
+    drive: Drive<'_>,
+) -> Result<Ended, Error> {
+    let mut draft = Draft::default();
+    let mut busy = 0_usize;
+    for (token, slot) in connections.iter_mut().enumerate() {
+        let now = Instant::now();
+        if may_send(drive, now)
+            && let Some(connection) = slot
+        {
+            match send_batch(driver, token, connection, drive.depth, now, &mut draft, desk) {
+                Ok(in_flight) => busy += usize::from(in_flight > 0),
+                Err(fault) => lose(slot, token, fault, driver, desk.record),
+            }
+        }
+    }
+    let mut last_event = Instant::now();
+    while busy > 0 {
+        let happened = driver.wait(connections, WAIT_MAX, desk.record)?;
+        let now = Instant::now();
+        if happened {
+            last_event = now;
+        } else if now.duration_since(last_event) > drive.patience {
+            give_up(connections, driver, desk.record);
+            return Ok(Ended::Stalled);
+        }
+        let sending = may_send(drive, now);
+        while let Some((token, event)) = driver.next_event() {
+            let slot = &mut connections[token];
+            let Some(connection) = slot else { continue };
+            let was_busy = connection.in_flight() > 0;
+            let mut outcome = driver.take(event, token, connection, desk);
+            if sending && outcome.is_ok() {
+                if connection.is_spent() {
+                    // Nothing has happened on the new one that would make an event.
+                    renewal.renew(slot, token, driver, desk.record)?;
+                }
+                if let Some(connection) = slot
+                    && connection.in_flight() == 0
+                {
+                    outcome = send_batch(driver, token, connection, drive.depth, now, &mut draft, desk).map(drop);
+                }
+            }
+            let is_busy = outcome.is_ok() && slot.as_ref().is_some_and(|connection| connection.in_flight() > 0);
+            busy = busy - usize::from(was_busy) + usize::from(is_busy);
+            if let Err(fault) = outcome {
+                lose(slot, token, fault, driver, desk.record);
+            }
+        }
+        drive.live.publish(desk.record);
+    }
+    Ok(if stopped(drive) {
+        Ended::Stopped
+    } else if connections.iter().all(Option::is_none) {
+        Ended::AllConnectionsLost
+    } else {
+        Ended::Done
+    })
+}
+
+fn may_send(drive: Drive<'_>, now: Instant) -> bool {
+    !stopped(drive) && drive.deadline.is_none_or(|deadline| now < deadline)
 }
 
 fn stopped(drive: Drive<'_>) -> bool {
@@ -227,34 +281,17 @@ fn stopped(drive: Drive<'_>) -> bool {
     drive.stop.load(Ordering::Relaxed)
 }
 
-/// One turn of a connection: send what is left, read what came, and if that settles everything send the next batch.
-#[inline]
-fn serve<S: Source>(
-    connection: &mut Connection,
-    buffer: &mut [u8],
-    hung_up: bool,
-    sending: bool,
-    depth: usize,
-    draft: &mut Draft,
-    desk: &mut Desk<'_, S>,
-) -> Result<(), Fault> {
-    connection.flush(desk.record)?;
-    connection.receive(buffer, hung_up, desk)?;
-    if sending && connection.in_flight() == 0 {
-        send_batch(connection, depth, draft, desk)?;
-    }
-    Ok(())
-}
-
 /// Sends up to `depth` requests together; says how many there were.
 #[inline]
-fn send_batch<S: Source>(
+fn send_batch<S: Source, D: Driver>(
+    driver: &mut D,
+    token: usize,
     connection: &mut Connection,
     depth: usize,
+    now: Instant,
     draft: &mut Draft,
     desk: &mut Desk<'_, S>,
 ) -> Result<usize, Fault> {
-    let composing = Instant::now();
     desk.source.begin_batch();
     for _ in 0..depth {
         if connection.is_retired() {
@@ -264,25 +301,29 @@ fn send_batch<S: Source>(
         if !desk.source.next(draft) {
             break;
         }
-        connection.push(draft, composing, composing, desk);
+        connection.push(draft, now, now, desk);
     }
-    connection.restart_clock();
-    connection.flush(desk.record)?;
-    Ok(connection.in_flight())
+    let in_flight = connection.in_flight();
+    if in_flight > 0 {
+        driver.send(token, connection, desk.record)?;
+    }
+    Ok(in_flight)
 }
 
 /// Counts a lost connection and what was in flight on it, and closes it.
-fn lose(slot: &mut Option<Connection>, fault: Fault, record: &mut Record) {
+fn lose(slot: &mut Option<Connection>, token: usize, fault: Fault, driver: &mut impl Driver, record: &mut Record) {
     if let Some(connection) = slot.take() {
+        driver.forget(token, &connection);
         record.fault(fault, 1);
         record.fault(Fault::Unanswered, connection.in_flight() as u64);
     }
 }
 
 /// Closes the connections that still wait for answers.
-fn give_up(connections: &mut [Option<Connection>], record: &mut Record) {
-    for slot in connections {
+fn give_up(connections: &mut [Option<Connection>], driver: &mut impl Driver, record: &mut Record) {
+    for (token, slot) in connections.iter_mut().enumerate() {
         if let Some(connection) = slot.take_if(|connection| connection.in_flight() > 0) {
+            driver.forget(token, &connection);
             record.fault(Fault::Unanswered, connection.in_flight() as u64);
         }
     }

@@ -36,8 +36,10 @@ fn an_honest_server_passes_with_every_shape_of_load() {
     ];
     for shape in shapes {
         check(Manners::Honest, shape, 0, &["errors      none", "closed loop"]);
+        check(Manners::Honest, &format!("{shape} --io epoll"), 0, &["errors      none", "by epoll"]);
     }
     check(Manners::Honest, "--ratio 1:0", 0, &["100.00 %", "p99.9"]);
+    check(Manners::Honest, "--value-size 20k --keys 20", 0, &["by epoll"]);
 }
 
 const EVERYTHING: &str = "get=20,gets=5,set=5,add=2,cas=5,delete=2,incr=5,touch=2,append=5,prepend=5";
@@ -61,7 +63,10 @@ fn an_honest_server_passes_with_every_operation() {
         "--keys 100 --dialect meta-quiet --rate 5k --depth 4 --churn 7",
         "--keys 100 --churn 1 --rate 2k",
     ] {
-        check(Manners::Honest, &format!("--mix {EVERYTHING} {shape}"), 0, &["errors      none", "prepend", "not met"]);
+        for io in ["auto", "epoll"] {
+            let options = format!("--mix {EVERYTHING} {shape} --io {io}");
+            check(Manners::Honest, &options, 0, &["errors      none", "prepend", "not met"]);
+        }
     }
     check(Manners::Corrupt, "--dialect meta --multiget 3", 1, &["corrupt values"]);
     check(Manners::Corrupt, "--dialect meta-quiet --depth 8", 1, &["corrupt values"]);
@@ -139,23 +144,27 @@ fn refusals_are_counted_and_are_not_wrong_answers() {
 
 #[test]
 fn a_server_that_dies_is_reported_with_what_there_was() {
-    check(
-        Manners::Dying,
-        "--duration 60s",
-        69,
-        &["WENT AWAY", "throughput", "4 connections lost", "requests unanswered"],
-    );
+    for io in ["auto", "epoll"] {
+        check(
+            Manners::Dying,
+            &format!("--duration 60s --io {io}"),
+            69,
+            &["WENT AWAY", "throughput", "4 connections lost", "requests unanswered"],
+        );
+    }
     check(Manners::Dying, "--keys 10k", 69, &["WENT AWAY", "fill"]);
 }
 
 #[test]
 fn a_server_that_falls_silent_is_given_up() {
-    check(
-        Manners::Mute,
-        "--duration 60s --timeout 200ms",
-        69,
-        &["STOPPED ANSWERING", "throughput", "requests unanswered"],
-    );
+    for io in ["auto", "epoll"] {
+        check(
+            Manners::Mute,
+            &format!("--duration 60s --timeout 200ms --io {io}"),
+            69,
+            &["STOPPED ANSWERING", "throughput", "requests unanswered"],
+        );
+    }
 }
 
 #[test]
@@ -228,9 +237,12 @@ fn an_open_loop_counts_from_the_due_time() {
 
 #[test]
 fn an_open_loop_survives_what_a_closed_one_does() {
-    check(Manners::Dying, "--rate 20k --duration 60s", 69, &["WENT AWAY"]);
-    check(Manners::Mute, "--rate 20k --duration 60s --timeout 200ms", 69, &["STOPPED ANSWERING"]);
-    check(Manners::Corrupt, "--rate 20k", 1, &["corrupt values"]);
+    for io in ["auto", "epoll"] {
+        check(Manners::Dying, &format!("--rate 20k --duration 60s --io {io}"), 69, &["WENT AWAY"]);
+        let options = format!("--rate 20k --duration 60s --timeout 200ms --io {io}");
+        check(Manners::Mute, &options, 69, &["STOPPED ANSWERING"]);
+        check(Manners::Corrupt, &format!("--rate 20k --io {io}"), 1, &["corrupt values"]);
+    }
 }
 
 #[test]
