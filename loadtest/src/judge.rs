@@ -41,9 +41,9 @@ pub struct Ledger {
     /// Values that each writer has handed out so far.
     written: Box<[Written]>,
     /// State of each item; empty when books are kept by writer only.
-    items: Box<[KeyState]>,
+    items: KeyStates,
     /// The same for the lists.
-    lists: Box<[KeyState]>,
+    lists: KeyStates,
     counters: Counters,
     element_bytes: usize,
     /// When times are counted from.
@@ -83,20 +83,54 @@ const LIST_WRITES: u32 = 32;
 #[repr(align(128))]
 struct Written(AtomicU64);
 
-/// 24 bytes for each key.
-#[derive(Debug, Default)]
-struct KeyState {
+/// The state of a key: 24 bytes, in three places.
+#[derive(Clone, Copy)]
+struct KeyState<'a> {
     /// Versions handed out (upper 32 bits) and writes in flight (lower 32 bits). A write whose connection was lost stays in
     /// flight for good: nobody knows when it takes effect.
-    sent: AtomicU64,
-    /// Twice one more than the oldest version that may still be read, plus one if that version is a delete; 0 when nothing
-    /// is known.
-    floor: AtomicU32,
-    /// One more than the newest version that a cas has replaced.
-    replaced: AtomicU32,
+    sent: &'a AtomicU64,
     /// One more than the newest version that is known to end (upper 32 bits), and when: milliseconds since the books were opened.
     /// 0 when none is known, [`TOUCHED`] when none ever will be.
+    end: &'a AtomicU64,
+    /// Twice one more than the oldest version that may still be read, plus one if that version is a delete; 0 when nothing
+    /// is known.
+    floor: &'a AtomicU32,
+    /// One more than the newest version that a cas has replaced.
+    replaced: &'a AtomicU32,
+}
+
+/// The states of keys from 0 on. Every request reads a floor, and each answer the versions: what is read together lies together,
+/// and as densely as possible, since most of these reads are cache misses.
+#[derive(Debug)]
+struct KeyStates {
+    floors: Box<[AtomicU32]>,
+    /// Of each key what was sent, and its end.
+    versions: Box<[Versions]>,
+    replaced: Box<[AtomicU32]>,
+}
+
+#[derive(Debug, Default)]
+#[repr(align(16))]
+struct Versions {
+    sent: AtomicU64,
     end: AtomicU64,
+}
+
+impl KeyStates {
+    fn new(keys: u64) -> Self {
+        let numbers = || (0..keys).map(|_| AtomicU32::new(0)).collect();
+        Self { floors: numbers(), versions: (0..keys).map(|_| Versions::default()).collect(), replaced: numbers() }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.floors.is_empty()
+    }
+
+    #[inline]
+    fn get(&self, key: usize) -> Option<KeyState<'_>> {
+        let Versions { sent, end } = self.versions.get(key)?;
+        Some(KeyState { sent, end, floor: self.floors.get(key)?, replaced: self.replaced.get(key)? })
+    }
 }
 
 /// Stands for the end of a version that has been touched: no version is so great.
@@ -147,12 +181,11 @@ pub enum Effect {
 impl Ledger {
     /// Empty books for `writers` writers. `run` marks their values.
     pub fn new(run: u16, writers: u16, books: Books) -> Arc<Self> {
-        let states = |count| (0..count).map(|_| KeyState::default()).collect();
         Arc::new(Self {
             run,
             written: (0..writers).map(|_| Written::default()).collect(),
-            items: states(books.items),
-            lists: states(books.lists),
+            items: KeyStates::new(books.items),
+            lists: KeyStates::new(books.lists),
             counters: Counters::new(books.counters),
             element_bytes: books.element_bytes,
             start: Instant::now(),
@@ -175,7 +208,7 @@ impl Ledger {
 
     /// The state of an item or a list, if books are kept by key.
     #[inline]
-    fn state(&self, key: Key) -> Option<&KeyState> {
+    fn state(&self, key: Key) -> Option<KeyState<'_>> {
         match Space::of(key) {
             Space::Items => self.items.get(key as usize),
             Space::Lists => self.lists.get(space::number(key) as usize),
