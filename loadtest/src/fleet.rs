@@ -103,9 +103,9 @@ impl Fleet {
         self.workers.len()
     }
 
-    /// How the connections talk to the system. Known for sure when they have been driven.
+    /// How the last drive talked to the system.
     pub fn io(&self) -> Io {
-        let any_epoll = self.workers.iter().any(|worker| worker.io() == Io::Epoll);
+        let any_epoll = self.workers.iter().any(|worker| worker.io == Io::Epoll);
         if any_epoll { Io::Epoll } else { Io::IoUring }
     }
 

@@ -88,6 +88,14 @@ fn write_phase(f: &mut fmt::Formatter<'_>, phase: &Phase) -> fmt::Result {
     write_errors(f, phase)?;
     let cpu_us = phase.client_cpu_ns_per_request / 1000.0;
     writeln!(f, "client CPU  {cpu_us:.2} us per request, busy {:.0} % of the time", phase.client_busy * 100.0)?;
+    if let Some(server_cpu_ns) = phase.server_cpu_ns_per_request {
+        let share = phase.client_cpu_ns_per_request / server_cpu_ns;
+        writeln!(
+            f,
+            "server CPU  {:.2} us per request by its own account; the client's is {share:.2} of it",
+            server_cpu_ns / 1000.0
+        )?;
+    }
     if phase.client_busy > CLIENT_BUSY_LIMIT {
         writeln!(f, "            THE CLIENT ITSELF WAS THE LIMIT: give it more threads, or more cores")?;
     }
@@ -119,7 +127,8 @@ fn write_latency(f: &mut fmt::Formatter<'_>, phase: &Phase) -> fmt::Result {
         write!(f, " {column:>9}")?;
     }
     writeln!(f)?;
-    for (name, latency) in &phase.latency {
+    let (all, classes): (Vec<_>, Vec<_>) = phase.latency.iter().partition(|(name, _)| **name == "all");
+    for (name, latency) in classes.into_iter().chain(all) {
         write_percentiles(f, name, latency)?;
     }
     if let Some(uncorrected) = &phase.latency_uncorrected {

@@ -7,6 +7,7 @@ use crate::load::Load;
 use crate::progress::{Goal, Progress};
 use crate::record::{Class, Fault, LiveTotals, Percentiles, Record};
 use crate::schedule::{Arrivals, Rate};
+use crate::stats::Stats;
 use crate::target::Target;
 use crate::units::short;
 use crate::worker::Ended;
@@ -17,6 +18,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// How long the server may take to say how much CPU time it has used.
+const STATS_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A checked `run`.
 #[derive(Clone, Debug)]
@@ -121,6 +125,9 @@ pub struct Phase {
     pub unsent: u64,
     /// The client's own CPU time per request.
     pub client_cpu_ns_per_request: f64,
+    /// The server's CPU time per request, by its own account (`rusage_user` and `rusage_system` of `stats`), other clients' requests
+    /// and its own chores included; `None` if it gives none.
+    pub server_cpu_ns_per_request: Option<f64>,
     /// Share of its threads' time in which the client worked: near 1 the client itself was the limit.
     pub client_busy: f64,
     /// All latencies, in nanoseconds.
@@ -182,6 +189,7 @@ impl Phase {
             sent_late: Percentiles::of(record.sent_late_ns()),
             unsent: record.unsent,
             client_cpu_ns_per_request: per_request_ns(record),
+            server_cpu_ns_per_request: None,
             latency_ns: record.latency_ns_of_all(),
             uncorrected_ns: record.uncorrected_ns().clone(),
             sent_late_ns: record.sent_late_ns().clone(),
@@ -270,6 +278,9 @@ pub fn run(plan: &RunPlan, quiet: bool, stop: &AtomicBool) -> Result<RunReport, 
         let mut draws: Vec<Draws> =
             (0..threads as u64).map(|thread| Draws::new(load.mix.clone(), load.seed.wrapping_add(thread))).collect();
         let pace = Pace { strict: filled_all, ..pace };
+        // A server without statistics, or without room for one more connection, gives no account.
+        let server_cpu_ns = || Stats::ask(&plan.target, load.patience.min(STATS_PATIENCE)).ok()?.cpu_ns();
+        let cpu_before = server_cpu_ns();
         let start = Instant::now();
         report.samples.push(Sample::new(start, LiveTotals::default()));
         let mut watch = |totals| {
@@ -281,7 +292,12 @@ pub fn run(plan: &RunPlan, quiet: bool, stop: &AtomicBool) -> Result<RunReport, 
         if driven.record.fault_count(Fault::ConnectionLost) > 0 && driven.record.requests == 0 {
             report.ended = Ended::AllConnectionsLost;
         }
-        report.load = Some(Phase::of(&driven, threads));
+        let mut phase = Phase::of(&driven, threads);
+        if let (Ended::Done | Ended::Stopped, Some(before)) = (report.ended, cpu_before) {
+            let used = server_cpu_ns().and_then(|after| after.checked_sub(before)).filter(|used| *used > 0);
+            phase.server_cpu_ns_per_request = used.map(|used| used as f64 / driven.record.requests.max(1) as f64);
+        }
+        report.load = Some(phase);
     }
     report.io = fleet.io();
     Ok(report)

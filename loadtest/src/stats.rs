@@ -28,6 +28,12 @@ impl Stats {
         converse(File::from(socket)).map(Self).map_err(lost)
     }
 
+    /// CPU time that the server says it has used, user and system, in nanoseconds; `None` if it does not.
+    pub fn cpu_ns(&self) -> Option<u64> {
+        let seconds = |name: &str| self.0.get(name)?.parse::<f64>().ok().filter(|seconds| *seconds >= 0.0);
+        Some(((seconds("rusage_user")? + seconds("rusage_system")?) * 1e9) as u64)
+    }
+
     /// The number of this name; `None` if the server has none.
     pub fn number(&self, name: &str) -> Option<u64> {
         self.0.get(name)?.parse().ok()
@@ -80,6 +86,9 @@ mod tests {
         }
         let stats = Stats(parse(answer).unwrap().unwrap());
         assert_eq!((stats.number("pid"), stats.number("version"), stats.number("nothing")), (Some(7), None, None));
+        assert_eq!(stats.cpu_ns(), None);
+        let answer = b"STAT rusage_user 1.500000\r\nSTAT rusage_system 0.250001\r\nEND\r\n";
+        assert_eq!(Stats(parse(answer).unwrap().unwrap()).cpu_ns(), Some(1_750_001_000));
         assert!(parse(b"ERROR\r\n").is_err());
     }
 }

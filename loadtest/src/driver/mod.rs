@@ -22,7 +22,7 @@ use std::time::Duration;
 /// How a client is to talk to the system.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
 pub enum IoChoice {
-    /// io_uring where the system has it and allows it and values are short, else epoll
+    /// io_uring in a closed loop with short values, where the system has it and allows it; else epoll
     #[default]
     Auto,
     /// One system call to wait, and two for each batch of requests
@@ -36,9 +36,16 @@ pub enum IoChoice {
 const RING_VALUE_BYTES_MAX: f64 = ring::BUFFER_BYTES as f64;
 
 impl IoChoice {
-    /// The choice for values of this length on average.
-    pub(crate) fn for_values(self, mean_bytes: f64) -> Self {
-        if self == Self::Auto && mean_bytes > RING_VALUE_BYTES_MAX { Self::Epoll } else { self }
+    /// What to try for a load with values of this length on average.
+    ///
+    /// An open loop measures latency, and wakes up for nearly every request. The ring has nothing to share out then: a request
+    /// costs as much by it, and its longer way through a kernel that has just been woken shows as ten microseconds of latency.
+    pub(crate) fn first(self, open_loop: bool, value_bytes_mean: f64) -> Io {
+        match self {
+            Self::Epoll => Io::Epoll,
+            Self::Auto if open_loop || value_bytes_mean > RING_VALUE_BYTES_MAX => Io::Epoll,
+            Self::Auto | Self::IoUring => Io::IoUring,
+        }
     }
 }
 

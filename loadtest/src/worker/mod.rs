@@ -23,7 +23,9 @@ const WAIT_MAX: Duration = Duration::from_millis(50);
 /// One thread's share of the load.
 #[derive(Debug)]
 pub(crate) struct Worker {
-    io: IoChoice,
+    io_choice: IoChoice,
+    /// How the last drive talked to the system.
+    pub(crate) io: Io,
     /// `None` where a connection was lost.
     connections: Vec<Option<Connection>>,
     renewal: Renewal,
@@ -115,7 +117,8 @@ impl Worker {
             .map(|_| Ok(Some(Connection::new(target.connect()?, u64::MAX))))
             .collect::<Result<_, Error>>()?;
         Ok(Self {
-            io: io.for_values(items.value_bytes.mean()),
+            io_choice: io,
+            io: io.first(false, items.value_bytes.mean()),
             connections,
             renewal: Renewal { target: target.clone(), requests_per_connection: u64::MAX },
             items,
@@ -157,22 +160,18 @@ impl Worker {
 
     /// A ring for the calling thread, if there is to be one.
     fn uring(&mut self, open_loop: bool) -> Result<Option<Uring>, Error> {
-        if self.io == IoChoice::Epoll {
+        self.io = self.io_choice.first(open_loop, self.items.value_bytes.mean());
+        if self.io == Io::Epoll {
             return Ok(None);
         }
         match Uring::new(self.connections.len(), open_loop) {
             Ok(uring) => Ok(Some(uring)),
-            Err(_) if self.io == IoChoice::Auto => {
-                self.io = IoChoice::Epoll;
+            Err(_) if self.io_choice == IoChoice::Auto => {
+                (self.io_choice, self.io) = (IoChoice::Epoll, Io::Epoll);
                 Ok(None)
             }
             Err(source) => Err(Error::System { action: "set up io_uring", source }),
         }
-    }
-
-    /// How the last drive talked to the system, or how the next one will try to.
-    pub(crate) fn io(&self) -> Io {
-        if self.io == IoChoice::Epoll { Io::Epoll } else { Io::IoUring }
     }
 
     fn drive_by<S: Source, D: Driver>(
