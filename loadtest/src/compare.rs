@@ -14,8 +14,9 @@ use crate::popularity::Popularity;
 use crate::process::{Endpoint, Server};
 use crate::progress::{Goal, Progress};
 use crate::record::{LiveTotals, Record};
-use crate::run::{run_mark, serialize_display};
+use crate::run::{STATS_PATIENCE, run_mark, serialize_display};
 use crate::spread::Spread;
+use crate::stats::Stats;
 use crate::units::short;
 use crate::worker::Ended;
 use crate::workload::{Draws, Mix};
@@ -180,8 +181,19 @@ struct Contestant {
     fleet: Fleet,
     /// The process, if it was started here.
     server: Option<Server>,
-    pid: Option<u32>,
+    account: Account,
     name: String,
+}
+
+/// Who tells the CPU time of a server.
+#[derive(Clone, Copy, Debug)]
+enum Account {
+    /// The system, of this process.
+    Process(u32),
+    /// The server, when it is asked for its statistics, within this time.
+    Own(Duration),
+    /// Nobody.
+    None,
 }
 
 /// Carries out a `compare`. Both servers are ended in any case.
@@ -232,12 +244,18 @@ fn contestant(
         (None, Endpoint::Running(target)) => target.clone(),
         (None, Endpoint::Started(_)) => unreachable!("a server to be started was started"),
     };
-    let pid = server.as_ref().map(Server::pid).or(contender.pid);
+    let account = match server.as_ref().map(Server::pid).or(contender.pid) {
+        Some(pid) => Account::Process(pid),
+        None => match Stats::ask(&target, load.patience.min(STATS_PATIENCE)) {
+            Ok(stats) if stats.cpu_ns().is_some() => Account::Own(load.patience),
+            _ => Account::None,
+        },
+    };
     let mut fleet = Fleet::connect(&target, load.shape, &load.items, run_mark(), load.books_by_writer())?;
     let mut progress = Progress::new(format!("fill {name}"), Goal::Requests(load.fill_total()), quiet);
     let pace = Pace { duration: None, rate: None, depth: 1, patience: load.patience, strict: false, stop };
     let filled = fleet.fill(load.keys, &load.mix, pace, &mut |totals| progress.show(totals))?;
-    let mut contestant = Contestant { fleet, server, pid, name: contender.endpoint.to_string() };
+    let mut contestant = Contestant { fleet, server, account, name: contender.endpoint.to_string() };
     contestant.check_end(filled.ended)?;
     if filled.record.sets < load.fill_total() {
         let stored = filled.record.sets;
@@ -267,8 +285,13 @@ impl Contestant {
     }
 
     fn cpu_ns(&self) -> Result<Option<u64>, Error> {
-        let account = self.pid.map(cpu::process_cpu_ns).transpose();
-        account.map_err(|source| Error::System { action: "read the server's CPU time", source })
+        match self.account {
+            Account::Process(pid) => cpu::process_cpu_ns(pid)
+                .map(Some)
+                .map_err(|source| Error::System { action: "read the server's CPU time", source }),
+            Account::Own(patience) => Ok(Stats::ask(self.fleet.target(), patience)?.cpu_ns()),
+            Account::None => Ok(None),
+        }
     }
 }
 

@@ -139,10 +139,10 @@ pub struct CompareArgs {
     /// Server that is compared
     #[arg(long, value_name = "SERVER", value_parser = Endpoint::new)]
     pub b: Endpoint,
-    /// Process of A if it runs already, to account its CPU time
+    /// Process of A if it runs already on this machine, whose CPU time is counted then; else A is asked for its own account
     #[arg(long, value_name = "PID")]
     pub a_pid: Option<u32>,
-    /// Process of B if it runs already, to account its CPU time
+    /// The same for B
     #[arg(long, value_name = "PID")]
     pub b_pid: Option<u32>,
     /// Run a named set of workloads instead of the one that the options describe

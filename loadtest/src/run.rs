@@ -20,7 +20,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How long the server may take to say how much CPU time it has used.
-const STATS_PATIENCE: Duration = Duration::from_secs(1);
+pub(crate) const STATS_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A checked `run`.
 #[derive(Clone, Debug)]

@@ -121,11 +121,19 @@ fn an_interrupt_ends_both_servers() {
 }
 
 #[test]
-fn running_servers_are_compared_by_throughput_or_by_their_processes() {
+fn running_servers_are_compared_by_their_own_account_their_processes_or_throughput() {
     let (a, b) = (fake::start(Manners::Honest), fake::start(Manners::Honest));
     let mut words = vec!["compare", "--a", &a, "--b", &b];
     words.extend(SHORT.split(' '));
     let output = loadtest(&words);
+    let seen = describe(&output);
+    assert_eq!(output.status.code(), Some(0), "{seen}");
+    // The fake ones say that a request takes them 10 us.
+    assert!(seen.contains("CPU per request") && seen.contains("server CPU ns/request     100"), "{seen}");
+    let silent = fake::start(Manners::Secretive);
+    let mut throughput = vec!["compare", "--a", &a, "--b", &silent];
+    throughput.extend(SHORT.split(' '));
+    let output = loadtest(&throughput);
     let seen = describe(&output);
     assert_eq!(output.status.code(), Some(0), "{seen}");
     assert!(seen.contains("not known") && seen.contains("throughput"), "{seen}");

@@ -39,6 +39,8 @@ pub(crate) enum Manners {
     Overwriting,
     /// Every 10th append or prepend is answered and not done.
     Dropping,
+    /// Has no statistics.
+    Secretive,
     /// Ends all connections after 2000 requests, and accepts no more.
     Dying,
     /// Says nothing any more after 2000 requests.
@@ -238,7 +240,7 @@ fn answer(reader: &mut BufReader<&TcpStream>, answers: &mut Vec<u8>, shared: &Sh
             }
             None => answers.extend_from_slice(b"NOT_FOUND\r\n"),
         },
-        ["stats"] => {
+        ["stats"] if shared.manners != Manners::Secretive => {
             let count = lock(shared).values().filter(|item| !item.deleted).count();
             // 10 us for each request.
             let user_s = served as f64 / 1e5;
