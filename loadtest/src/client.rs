@@ -295,6 +295,9 @@ pub fn begin_meta_store(out: &mut Vec<u8>, store: Store<'_>, key: impl FnOnce(&m
     out.extend_from_slice(LINE_END);
 }
 
+/// What a server says, unasked, to a client that is one too many, before it closes the connection.
+pub const TOO_MANY_CONNECTIONS: &[u8] = b"ERROR Too many open connections\r\n";
+
 /// What ends a request line, and the data of a storage request.
 pub const LINE_END: &[u8] = b"\r\n";
 

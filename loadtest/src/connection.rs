@@ -474,6 +474,9 @@ impl Connection {
     fn digest<S: Source>(&mut self, bytes: &[u8], now: Instant, desk: &mut Desk<'_, S>) -> Result<usize, Fault> {
         let mut used = 0;
         while used < bytes.len() {
+            if bytes[used..].starts_with(client::TOO_MANY_CONNECTIONS) {
+                return Err(Fault::ConnectionRefused);
+            }
             if self.pending.is_empty() {
                 // Nobody asked for this.
                 return Err(Fault::Malformed);

@@ -25,7 +25,7 @@ pub enum Fault {
     NotStored,
     /// The connection ended, by the server's doing.
     ConnectionLost,
-    /// A connection could not be opened anew.
+    /// A connection could not be opened anew, or was one too many for the server.
     ConnectionRefused,
     /// A request was in flight when its connection ended, or the wait was given up.
     Unanswered,

@@ -39,6 +39,8 @@ pub(crate) enum Manners {
     Overwriting,
     /// Every 10th append or prepend is answered and not done.
     Dropping,
+    /// Has room for the first three connections and for no others.
+    Full,
     /// Has no statistics.
     Secretive,
     /// Ends all connections after 2000 requests, and accepts no more.
@@ -62,6 +64,8 @@ impl FromStr for Manners {
 
 /// Requests before a dying server dies and a mute one falls silent.
 const LIFE_REQUESTS: u64 = 2000;
+/// Connections that a full server has room for.
+pub(crate) const ROOM_CONNECTIONS: usize = 3;
 /// One in so many answers is wrong.
 pub(crate) const ODD_ONE: u64 = 100;
 
@@ -92,7 +96,12 @@ pub(crate) fn start(manners: Manners) -> String {
 fn serve(listener: TcpListener, manners: Manners) {
     let shared =
         Arc::new(Shared { manners, items: Mutex::default(), requests: AtomicU64::new(0), keys: AtomicU64::new(0) });
-    for stream in listener.incoming().flatten() {
+    for (number, mut stream) in listener.incoming().flatten().enumerate() {
+        if manners == Manners::Full && number >= ROOM_CONNECTIONS {
+            // The client may have gone already.
+            let _ = stream.write_all(b"ERROR Too many open connections\r\n");
+            continue;
+        }
         let shared = shared.clone();
         thread::spawn(move || converse(&stream, &shared));
     }

@@ -172,6 +172,15 @@ fn a_server_that_dies_is_reported_with_what_there_was() {
 }
 
 #[test]
+fn a_connection_that_is_one_too_many_is_refused_and_nothing_worse() {
+    for io in ways() {
+        for options in ["", "--depth 16 --threads 2", "--no-fill --look-aside", "--rate 2k", "--dialect meta-quiet"] {
+            check(Manners::Full, &format!("{options} --io {io}"), 0, &["1 connections refused", "throughput"]);
+        }
+    }
+}
+
+#[test]
 fn a_server_that_falls_silent_is_given_up() {
     for io in ways() {
         check(
