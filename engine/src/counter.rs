@@ -3,12 +3,12 @@
 use crate::sync::{AtomicI64, AtomicU64, Ordering};
 use crossbeam_utils::CachePadded;
 
-/// Stripes of a [`SignedCount`]. Threads beyond that share.
-const STRIPES: usize = if cfg!(crossbeam_loom) { 1 } else { 16 };
+/// Stripes of a [`SignedCount`], and of whatever else is spread over threads. Threads beyond that share.
+pub(crate) const STRIPES: usize = if cfg!(crossbeam_loom) { 1 } else { 16 };
 
 /// The stripe of the calling thread.
 #[inline]
-fn own_stripe() -> usize {
+pub(crate) fn own_stripe() -> usize {
     #[cfg(not(crossbeam_loom))]
     {
         use std::cell::Cell;

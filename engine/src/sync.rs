@@ -10,6 +10,26 @@ pub(crate) use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU64, fence};
 
 pub(crate) use std::sync::atomic::Ordering;
 
+/// What one thread at a time may touch, which a model checks.
+#[cfg(crossbeam_loom)]
+pub(crate) use loom::cell::UnsafeCell as ShelfCell;
+
+/// What one thread at a time may touch, with the model checker's way of asking for it.
+#[cfg(not(crossbeam_loom))]
+pub(crate) struct ShelfCell<T>(std::cell::UnsafeCell<T>);
+
+#[cfg(not(crossbeam_loom))]
+impl<T> ShelfCell<T> {
+    pub(crate) fn new(value: T) -> ShelfCell<T> {
+        ShelfCell(std::cell::UnsafeCell::new(value))
+    }
+
+    #[inline]
+    pub(crate) fn with_mut<R>(&self, touch: impl FnOnce(*mut T) -> R) -> R {
+        touch(self.0.get())
+    }
+}
+
 /// Atomics that lie in the raw memory of records, where a model checker's cannot: the log's models use cells of their own.
 pub(crate) use portable_atomic::AtomicU128 as RawAtomicU128;
 pub(crate) use std::sync::atomic::{AtomicU32 as RawAtomicU32, AtomicU64 as RawAtomicU64};

@@ -83,7 +83,7 @@ mod word;
 use crate::counter::SignedCount;
 use crate::sync::Guard;
 use crate::sync::{AtomicPtr, AtomicU64, Ordering};
-use bucket::Bucket;
+use bucket::{Bucket, LINK_NONE};
 use crossbeam_utils::CachePadded;
 use level::LevelMemory;
 use pool::OverflowPool;
@@ -106,26 +106,28 @@ const LEVELS: usize = 42;
 /// The lowest level a table starts with: hashes are shifted by `64 - level`, which must be less than 64.
 pub(crate) const LEVEL_MIN: u32 = if cfg!(crossbeam_loom) { 1 } else { 3 };
 
-/// `(level, split)` in one word.
+/// `(level, split)` in one word: how far a hash of this level is shifted, `64 - level`, in the low six bits, and above them how many
+/// buckets of the level have been split. A shift by the word itself is a shift by the level's, because processors look at six bits only.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct State(u64);
 
 impl State {
-    const LEVEL_BITS: u32 = 6;
+    const SHIFT_BITS: u32 = 6;
 
     fn new(level: u32, split: u64) -> State {
-        State(split << Self::LEVEL_BITS | u64::from(level))
+        debug_assert!((1..64).contains(&level));
+        State(split << Self::SHIFT_BITS | u64::from(64 - level))
     }
 
     #[inline]
     fn level(self) -> u32 {
-        (self.0 & ((1 << Self::LEVEL_BITS) - 1)) as u32
+        64 - (self.0 & ((1 << Self::SHIFT_BITS) - 1)) as u32
     }
 
     /// How many buckets of the level have been split; the next one to be split.
     #[inline]
     fn split(self) -> u64 {
-        self.0 >> Self::LEVEL_BITS
+        self.0 >> Self::SHIFT_BITS
     }
 
     #[inline]
@@ -156,6 +158,14 @@ impl Hit<'_> {
     }
 }
 
+/// Where a hash belongs, worked out before an epoch is pinned; see [`Table::route`].
+#[derive(Clone, Copy)]
+pub(crate) struct Route {
+    pub(crate) hash: u64,
+    state: State,
+    bucket: *const Bucket,
+}
+
 /// Why a conditional change of a found entry did not happen: it has changed, or a split came between. Find it again.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Changed;
@@ -165,8 +175,9 @@ pub(crate) struct Table {
     state: CachePadded<AtomicU64>,
     /// How many buckets the table should have; raised by inserts, followed by splits.
     buckets_wanted: CachePadded<AtomicU64>,
-    /// The first bucket of each level that has been reserved; entries of levels that are over stay behind, unused.
-    levels: [AtomicPtr<Bucket>; LEVELS],
+    /// The first bucket of each level that has been reserved, at the place of its shift, `64 - level`; entries of levels that are over stay
+    /// behind, unused.
+    arrays: [AtomicPtr<Bucket>; 64],
     /// The table's own count of each level's memory (`Arc::into_raw`).
     owners: [AtomicPtr<LevelMemory>; LEVELS],
     overflow: Arc<OverflowPool>,
@@ -178,22 +189,29 @@ pub(crate) struct Table {
 impl Table {
     /// A table for about `capacity` entries that aims at `load` entries a bucket.
     pub(crate) fn new(capacity: usize, load: u64) -> Table {
-        let buckets = (capacity as u64).div_ceil(load).max(1);
-        let level = buckets.next_power_of_two().trailing_zeros().max(LEVEL_MIN);
-        let memory = LevelMemory::reserve(1 << level);
-        for i in 0..1 << level {
-            // SAFETY: `i` is below the count that was reserved.
-            unsafe { &*memory.buckets().add(i) }.reset();
-        }
-        let levels: [AtomicPtr<Bucket>; LEVELS] = std::array::from_fn(|_| AtomicPtr::new(std::ptr::null_mut()));
+        let buckets = (capacity as u64).div_ceil(load).max(1 << LEVEL_MIN);
+        let level = buckets.ilog2();
+        let state = State::new(level, buckets - (1 << level));
+        let arrays: [AtomicPtr<Bucket>; 64] = std::array::from_fn(|_| AtomicPtr::new(std::ptr::null_mut()));
         let owners: [AtomicPtr<LevelMemory>; LEVELS] = std::array::from_fn(|_| AtomicPtr::new(std::ptr::null_mut()));
-        // Relaxed: the table is not shared yet.
-        levels[level as usize].store(memory.buckets(), Ordering::Relaxed);
-        owners[level as usize].store(Arc::into_raw(memory).cast_mut(), Ordering::Relaxed);
+        // As if the first buckets had been split already: their children are there in their place.
+        for (level, used) in [(level, state.split()..1 << level), (level + 1, 0..2 * state.split())] {
+            if used.is_empty() {
+                continue;
+            }
+            let memory = LevelMemory::reserve(1 << level);
+            for i in used {
+                // SAFETY: `i` is below the count that was reserved.
+                unsafe { &*memory.buckets().add(i as usize) }.reset();
+            }
+            // Relaxed: the table is not shared yet.
+            arrays[64 - level as usize].store(memory.buckets(), Ordering::Relaxed);
+            owners[level as usize].store(Arc::into_raw(memory).cast_mut(), Ordering::Relaxed);
+        }
         Table {
-            state: CachePadded::new(AtomicU64::new(State::new(level, 0).0)),
+            state: CachePadded::new(AtomicU64::new(state.0)),
             buckets_wanted: CachePadded::new(AtomicU64::new(0)),
-            levels,
+            arrays,
             owners,
             overflow: OverflowPool::new(),
             entries: SignedCount::new(),
@@ -210,12 +228,22 @@ impl Table {
     /// The first bucket of the chain that `hash` belongs to in `state`.
     #[inline]
     fn root<'g>(&self, state: State, hash: u64, _guard: &'g Guard) -> &'g Bucket {
-        let (level, index) = Self::place(state, hash);
-        self.bucket(level, index)
+        // SAFETY: T3, T6: the level is allocated, the index is below its count, and the caller is pinned.
+        unsafe { &*self.address(state, hash) }
+    }
+
+    /// The address of that bucket, of `hash >> (64 - level)` or its child.
+    #[inline]
+    fn address(&self, state: State, hash: u64) -> *const Bucket {
+        let is_split = hash.wrapping_shr(state.0 as u32) < state.split();
+        // One level up is a shift that is less by one.
+        let shift = state.0 as u32 - u32::from(is_split);
+        // Relaxed: we know the level from a state that we read with Acquire (E4); its address was written before, and never changes.
+        let array = self.arrays[(shift % 64) as usize].load(Ordering::Relaxed);
+        array.wrapping_add(hash.wrapping_shr(shift) as usize)
     }
 
     /// Level and index of the bucket of `hash`.
-    #[inline]
     fn place(state: State, hash: u64) -> (u32, u64) {
         let level = state.level();
         let is_split = u32::from(hash >> (64 - level) < state.split());
@@ -224,9 +252,8 @@ impl Table {
 
     #[inline]
     fn bucket<'g>(&self, level: u32, index: u64) -> &'g Bucket {
-        // Relaxed: we know the level from a state that we read with Acquire (E4), or have just reserved it ourselves; its
-        // address was written before, and never changes.
-        let array = self.levels[level as usize].load(Ordering::Relaxed);
+        // Relaxed: as in `address`, or we have just reserved the level ourselves.
+        let array = self.arrays[64 - level as usize].load(Ordering::Relaxed);
         debug_assert!(!array.is_null() && index < 1 << level);
         // SAFETY: T3, T6: the level is allocated, the index is below its count, and the caller is pinned.
         unsafe { &*array.add(index as usize) }
@@ -235,10 +262,16 @@ impl Table {
     /// Tells the processor to fetch the bucket of `hash`. Needs no guard: the address is computed, not followed.
     #[inline]
     pub(crate) fn prefetch(&self, hash: u64) {
-        let (level, index) = Self::place(self.state(), hash);
-        // Relaxed: as in `bucket`.
-        let array = self.levels[level as usize].load(Ordering::Relaxed);
-        prefetch_line(array.wrapping_add(index as usize).cast());
+        prefetch_line(self.address(self.state(), hash).cast());
+    }
+
+    /// The same, and keeps what was worked out for [`Table::find_at`].
+    #[inline]
+    pub(crate) fn route(&self, hash: u64) -> Route {
+        let state = self.state();
+        let bucket = self.address(state, hash);
+        prefetch_line(bucket.cast());
+        Route { hash, state, bucket }
     }
 
     /// The payloads in the first bucket of the chain whose tag fits: what `find` will look at, without looking.
@@ -257,12 +290,51 @@ impl Table {
     /// `is_match` reads. Lock-free; it repeats only when a split was completed in between.
     #[inline]
     pub(crate) fn find<'g>(&self, hash: u64, keys: &impl Keys, guard: &'g Guard) -> Option<Hit<'g>> {
+        self.find_in(self.root(self.state(), hash, guard), hash, keys, guard)
+    }
+
+    /// [`Table::find`] by a route that was worked out earlier, under this guard or before it was pinned.
+    #[inline(always)]
+    pub(crate) fn find_at<'g>(&self, route: Route, keys: &impl Keys, guard: &'g Guard) -> Option<Hit<'g>> {
+        let state = self.state();
+        let root = if state == route.state {
+            // SAFETY: what `root` would answer.
+            unsafe { &*route.bucket }
+        } else {
+            self.root(state, route.hash, guard)
+        };
+        self.find_in(root, route.hash, keys, guard)
+    }
+
+    /// The usual case, without a branch that depends on where in the bucket the key lies: at most one word has the tag, it is the key's
+    /// and not frozen, and the chain is one bucket long. Everything else is for [`Table::find_in_chain`].
+    #[inline(always)]
+    fn find_in<'g>(&self, root: &'g Bucket, hash: u64, keys: &impl Keys, guard: &'g Guard) -> Option<Hit<'g>> {
+        match root.slot_with_tag(hash) {
+            Some(slot) => {
+                // Acquire: the entry behind the payload was written before its claim (E1).
+                let word = Word(slot.load(Ordering::Acquire));
+                // The tag need not be asked for again: an equal key has an equal hash.
+                if word.is_unmarked() && keys.is_match(word.payload()) {
+                    return Some(Hit { slot, word });
+                }
+            }
+            // Relaxed: nothing behind the link is read.
+            None if root.link.load(Ordering::Relaxed) == LINK_NONE => return None,
+            None => {}
+        }
+        self.find_in_chain(hash, keys, guard)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn find_in_chain<'g>(&self, hash: u64, keys: &impl Keys, guard: &'g Guard) -> Option<Hit<'g>> {
         'again: loop {
             let state = self.state();
             let mut bucket = self.root(state, hash, guard).node();
             loop {
                 for slot in bucket.slots {
-                    // Acquire: the entry behind the payload was written before its claim (E1).
+                    // Acquire: as in `find_in` (E1).
                     let word = Word(slot.load(Ordering::Acquire));
                     if word.is_live_with_tag(hash) && keys.is_match(word.payload()) {
                         if word.is_frozen() && self.state() != state {

@@ -151,7 +151,7 @@ impl Table {
         }
         // Release, idempotent: all helpers write the same address. The state that makes readers use it comes later (E4).
         // SAFETY: a level lives at least as long as the guards of those who read a state at or before it (T6).
-        self.levels[level as usize].store(unsafe { &*memory }.buckets(), Ordering::Release);
+        self.arrays[64 - level as usize].store(unsafe { &*memory }.buckets(), Ordering::Release);
         self.state() == state
     }
 

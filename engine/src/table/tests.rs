@@ -83,6 +83,24 @@ fn against_model() {
     }
 }
 
+/// As many buckets as a capacity asks for, not twice as many: the first are there as if they had been split.
+#[test]
+fn a_capacity_gets_the_buckets_it_needs() {
+    for capacity in [0, 1, 32, 33, 1000, 4096, 5000, 100_000] {
+        let table = Table::new(capacity, 4);
+        let buckets = (capacity as u64).div_ceil(4).max(8);
+        assert_eq!(table.bytes(), buckets as usize * 64, "capacity {capacity}");
+        let guard = pin();
+        for key in 1..=2 * capacity as u64 + 10 {
+            assert!(set(&table, key, key & 0xff, spread, &guard));
+        }
+        for key in 1..=2 * capacity as u64 + 10 {
+            assert_eq!(get(&table, key, spread, &guard), Some(key & 0xff));
+        }
+        table.validate(&Fixed { key: 0, hash: spread }, &guard);
+    }
+}
+
 #[test]
 fn growth_keeps_the_load_and_gives_old_levels_back() {
     let table = Table::new(0, 6);

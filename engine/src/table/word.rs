@@ -73,6 +73,19 @@ impl Word {
         (self.0 ^ Self::tag_of(hash)) & (TAG_MASK | PENDING | ABORTED) == 0
     }
 
+    /// The pattern of live words with the tag of `hash`, and the bits that belong to it: `word & bits == pattern`.
+    #[inline]
+    pub(crate) fn live_with_tag(hash: u64) -> (u64, u64) {
+        (Self::tag_of(hash), TAG_MASK | PENDING | ABORTED)
+    }
+
+    /// Live, and in no split.
+    #[inline]
+    pub(crate) fn is_unmarked(self) -> bool {
+        debug_assert!(self.0 != UNBORN, "T3: only born slots are reachable");
+        self.0 & MARKS == 0
+    }
+
     /// An entry in any state (live, pending, aborted) with the tag of `other`.
     #[inline]
     pub(crate) fn has_tag_of(self, other: Word) -> bool {
