@@ -1,6 +1,6 @@
 //! How bytes get from connections to the server and back: through epoll, or through io_uring.
 //!
-//! A worker composes requests and settles answers; a [`Driver`] moves them. Both drivers serve the same loops. With epoll a request
+//! A worker composes requests and settles answers; a `Driver` moves them. Both drivers serve the same loops. With epoll a request
 //! costs one read, one write and its share of one wait; with io_uring its share of one system call that sends, receives and
 //! waits for all connections, which saves about a fifth of the client's CPU time.
 
