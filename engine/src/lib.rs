@@ -20,7 +20,7 @@
 //!   bytes, can pass it (256 handles on 1 MiB with values of 2 bytes: by 28 %; 64 handles do not).
 //!
 //! # Memory per item
-//! In a store: 16 bytes of record header, 0 to 7 of padding, about 12 of index (more than 20 where eviction has long replaced keys by new ones); 4 more with client flags other than 0, and 8 more where an explicit CAS id is
+//! In a store: 16 bytes of record header, 0 to 7 of padding, about 12 of index (14 where eviction has long replaced keys by new ones); 4 more with client flags other than 0, and 8 more where an explicit CAS id is
 //! needed, also once a cleaner has moved the record. A counter (a number that has been incremented) has 24 bytes in place of its digits. In a map: see there.
 //!
 //! # An example

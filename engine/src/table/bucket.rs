@@ -1,6 +1,6 @@
 //! A bucket: one cache line of slots and a link to an overflow bucket.
 
-use super::word::{EMPTY, UNBORN, Word};
+use super::word::{CLOSED, EMPTY, UNBORN, Word};
 use crate::sync::{AtomicU64, Ordering};
 
 /// Slots in a bucket: seven words and the link fill one 64-byte line. Models use two, so that chains grow at once.
@@ -13,17 +13,22 @@ pub(crate) const OVERFLOW_SLOTS: usize = if cfg!(crossbeam_loom) { 2 } else { 3 
 const LINK_UNBORN: u64 = UNBORN;
 /// The link word of the last bucket in a chain.
 pub(crate) const LINK_NONE: u64 = EMPTY;
+/// The mark of a link whose overflow bucket leaves the chain: the link never changes again, but for the frozen mark.
+pub(crate) const LINK_CLOSED: u64 = CLOSED & !EMPTY;
+
+/// Everything in a link that is not the address.
+const LINK_MARKS: u64 = LINK_NONE | LINK_CLOSED | Word::FREEZE;
 
 /// One cache line. A chain is a bucket and the overflow buckets that its links name.
 #[repr(C, align(64))]
 pub(crate) struct Bucket {
     pub(crate) slots: [AtomicU64; SLOTS],
-    /// `LINK_UNBORN`, `LINK_NONE`, or the address of an overflow bucket; bit 0 is the frozen mark.
+    /// `LINK_UNBORN`, `LINK_NONE`, or the address of an overflow bucket; bit 0 is the frozen mark, bit 1 `LINK_CLOSED`.
     pub(crate) link: AtomicU64,
 }
 
-/// A smaller bucket for what does not fit the first: half a line, because it mostly holds an entry or two, and stays
-/// until the bucket at the head of its chain is split.
+/// A smaller bucket for what does not fit the first: half a line, because it mostly holds an entry or two. It goes back when it is
+/// empty (`close.rs`), or when the bucket at the head of its chain is split.
 #[repr(C, align(32))]
 pub(crate) struct Overflow {
     pub(crate) slots: [AtomicU64; OVERFLOW_SLOTS],
@@ -34,7 +39,7 @@ pub(crate) struct Overflow {
 #[cfg(not(crossbeam_loom))]
 const _: () = assert!(size_of::<Bucket>() == 64 && size_of::<Overflow>() == 32);
 // The marks of a link lie below every address.
-const _: () = assert!((LINK_NONE | Word::FREEZE) < align_of::<Overflow>() as u64);
+const _: () = assert!(LINK_MARKS < align_of::<Overflow>() as u64 && LINK_MARKS.count_ones() == 3);
 
 /// A bucket of either kind, as a walk along a chain meets it.
 #[derive(Clone, Copy)]
@@ -147,8 +152,8 @@ impl Overflow {
     /// `link` was read from a bucket of a chain that the caller's guard protects.
     #[inline]
     pub(crate) unsafe fn from_link<'g>(link: u64) -> Option<&'g Overflow> {
-        let address = link & !(LINK_NONE | Word::FREEZE);
-        // SAFETY: a link that is not unborn or none holds the address of an overflow bucket (T5).
+        let address = link & !LINK_MARKS;
+        // SAFETY: what is left of a link beside its marks is zero or the address of an overflow bucket (T5).
         (address != 0).then(|| unsafe { &*(address as *const Overflow) })
     }
 }
@@ -182,6 +187,7 @@ mod tests {
             live.aborted().0,
             EMPTY,
             UNBORN,
+            CLOSED,
             live.0 ^ 1 << 48,
             live.0 ^ 1 << 63,
         ];

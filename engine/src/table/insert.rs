@@ -1,7 +1,8 @@
 //! Insert: claim, scan, commit (the argument is in the module documentation, "Why no key is there twice").
 
-use super::bucket::{Bucket, LINK_NONE, Node};
-use super::word::{EMPTY, Word};
+use super::bucket::{Bucket, LINK_NONE, Node, Overflow};
+use super::close::Spare;
+use super::word::{CLOSED, EMPTY, Word};
 use super::{Hit, Keys, Table};
 use crate::sync::Guard;
 use crate::sync::{AtomicU64, Ordering};
@@ -21,10 +22,10 @@ pub(crate) enum Inserted<'g> {
 /// Where the scan before a claim ended.
 enum Scan<'g> {
     Exists(Hit<'g>),
-    /// An empty slot and its position in the chain.
-    Room(&'g AtomicU64, usize),
-    /// No empty slot; the last bucket of the chain.
-    Full(Node<'g>),
+    /// An empty slot, and a bucket behind it that can go.
+    Room(&'g AtomicU64, Option<Spare<'g>>),
+    /// No empty slot; the last bucket of the chain, and one that has been closed in part or whole.
+    Full(Node<'g>, Option<Spare<'g>>),
     Frozen,
 }
 
@@ -39,19 +40,23 @@ enum Claim {
 impl Table {
     /// Inserts a payload for a key that has no live entry.
     ///
-    /// May allocate an overflow bucket; never splits (see [`Table::grow_step`]) unless it meets a bucket that is being
+    /// May allocate an overflow bucket, or give one back; never splits (see [`Table::grow_step`]) unless it meets a bucket that is being
     /// split. Lock-free.
     pub(crate) fn insert<'g>(&self, hash: u64, payload: u64, keys: &impl Keys, guard: &'g Guard) -> Inserted<'g> {
         let claim = Word::live(hash, payload).pending();
         loop {
             let state = self.state();
             let root = self.root(state, hash, guard);
-            let (slot, position) = match self.scan(root, hash, keys) {
+            let (slot, spare) = match self.scan(root, hash, keys) {
                 Scan::Exists(hit) if hit.word.is_frozen() && self.state() != state => continue,
                 Scan::Exists(hit) => return Inserted::Exists(hit),
-                Scan::Room(slot, position) => (slot, position),
-                Scan::Full(last) => {
-                    self.append(last, guard);
+                Scan::Room(slot, spare) => (slot, spare),
+                Scan::Full(last, spare) => {
+                    // Nothing can be appended to a bucket that leaves: it goes first.
+                    match spare {
+                        Some(spare) => self.close(&spare, guard),
+                        None => self.append(last, guard),
+                    }
                     continue;
                 }
                 Scan::Frozen => {
@@ -59,6 +64,9 @@ impl Table {
                     continue;
                 }
             };
+            if let Some(spare) = spare {
+                self.close(&spare, guard);
+            }
             // SeqCst: the claim comes before our scan in the one order that all claims and scans share (E3); its Release part
             // publishes the entry (E1). Failure is Relaxed: we scan again. A failure means that another thread changed the slot.
             if slot.compare_exchange(EMPTY, claim.0, Ordering::SeqCst, Ordering::Relaxed).is_err() {
@@ -67,7 +75,7 @@ impl Table {
             // loom models SeqCst accesses as acquire and release only; the fence is what the total order gives us.
             #[cfg(crossbeam_loom)]
             crate::sync::fence(Ordering::SeqCst);
-            match self.settle(root, position, slot, claim, keys, guard) {
+            match self.settle(root, slot, claim, keys, guard) {
                 Claim::Committed => {
                     self.note_insert();
                     return Inserted::New;
@@ -78,14 +86,16 @@ impl Table {
         }
     }
 
-    /// The first pass: is the key there, and where is room?
+    /// The first pass: is the key there, where is room, and is there more than needed?
     #[inline]
     fn scan<'g>(&self, root: &'g Bucket, hash: u64, keys: &impl Keys) -> Scan<'g> {
-        let mut room = None;
+        let (mut room, mut spare) = (None, None);
         let mut any_frozen = false;
-        let mut position = 0;
         let mut bucket = root.node();
+        // The overflow bucket at hand, and the link that names it.
+        let mut overflow = None;
         loop {
+            let (mut first_empty, mut is_used, mut is_closed) = (None, false, false);
             for slot in bucket.slots {
                 // Acquire: as in `find` (E1).
                 let word = Word(slot.load(Ordering::Acquire));
@@ -93,21 +103,33 @@ impl Table {
                     return Scan::Exists(Hit { slot, word });
                 }
                 any_frozen |= word.is_frozen();
-                if word.0 == EMPTY && room.is_none() {
-                    room = Some((slot, position));
+                match word.0 {
+                    EMPTY => first_empty = first_empty.or(Some(slot)),
+                    CLOSED => is_closed = true,
+                    _ => is_used = true,
                 }
-                position += 1;
             }
+            // The first that can go: the link in front of it is not closed, or was not when we saw that bucket.
+            if !is_used && spare.is_none() && (is_closed || room.is_some()) {
+                spare = overflow.map(|(bucket, named_by)| Spare { bucket, named_by });
+            }
+            if room.is_none() && !is_closed {
+                room = first_empty;
+            }
+            // SeqCst: the bucket's slots (E2), and its append comes before our claim in the order of claims and links (E3).
             // SAFETY: the caller reached `root` under its guard.
-            match unsafe { bucket.next(Ordering::Acquire) } {
-                Some(next) => bucket = next,
+            match unsafe { Overflow::from_link(bucket.link.load(Ordering::SeqCst)) } {
+                Some(next) => {
+                    overflow = Some((next, bucket.link));
+                    bucket = next.node();
+                }
                 None => break,
             }
         }
         match room {
             _ if any_frozen => Scan::Frozen,
-            Some((slot, position)) => Scan::Room(slot, position),
-            None => Scan::Full(bucket),
+            Some(slot) => Scan::Room(slot, spare),
+            None => Scan::Full(bucket, spare),
         }
     }
 
@@ -122,17 +144,9 @@ impl Table {
     }
 
     /// Drives our own claim to its end and says which it was.
-    fn settle(
-        &self,
-        root: &Bucket,
-        position: usize,
-        slot: &AtomicU64,
-        claim: Word,
-        keys: &impl Keys,
-        guard: &Guard,
-    ) -> Claim {
+    fn settle(&self, root: &Bucket, slot: &AtomicU64, claim: Word, keys: &impl Keys, guard: &Guard) -> Claim {
         let word = loop {
-            if !self.commit(root, position, slot, claim, keys) {
+            if !self.commit(root, slot, claim, keys) {
                 // A frozen slot was in the way: of a split that is still to be finished, or is over. Both freeze our slot.
                 self.help_split(self.state(), keys, guard);
             }
@@ -160,13 +174,14 @@ impl Table {
     /// Scans the chain for the key of the pending word in `slot` and commits or aborts it: for its owner, or to help.
     ///
     /// Answers false if a frozen slot hindered the scan. Otherwise the word has been decided, by this call or another.
-    /// Recursion goes to lower positions only. Each repetition on one slot means that another thread changed it.
-    fn commit(&self, root: &Bucket, position: usize, slot: &AtomicU64, claim: Word, keys: &impl Keys) -> bool {
+    /// Recursion goes to slots that are earlier in the chain only. Each repetition on one slot means that another thread changed it.
+    fn commit(&self, root: &Bucket, slot: &AtomicU64, claim: Word, keys: &impl Keys) -> bool {
         let mut bucket = root.node();
-        let mut base = 0;
+        let mut is_behind = false;
         loop {
-            for (i, other) in bucket.slots.iter().enumerate() {
-                if base + i == position {
+            for other in bucket.slots {
+                if std::ptr::eq(other, slot) {
+                    is_behind = true;
                     continue;
                 }
                 loop {
@@ -187,9 +202,15 @@ impl Table {
                         let _ = slot.compare_exchange(claim.0, claim.aborted().0, Ordering::Relaxed, Ordering::Relaxed);
                         return true;
                     }
-                    if base + i < position {
+                    if !is_behind {
+                        // SeqCst: if our claim is still open, its bucket is in the chain and lies ahead (T8). Else our bucket may be gone, and
+                        // the order of the two is not known: nothing is left to be decided.
+                        let own = Word(slot.load(Ordering::SeqCst));
+                        if own != claim {
+                            return own.thawed() != claim;
+                        }
                         // It goes first: decide it, then look again.
-                        if !self.commit(root, base + i, other, word, keys) {
+                        if !self.commit(root, other, word, keys) {
                             return false;
                         }
                     } else {
@@ -198,7 +219,6 @@ impl Table {
                     }
                 }
             }
-            base += bucket.slots.len();
             // SeqCst: an append that we do not see is later than our claim in the total order (E3).
             // SAFETY: the caller reached `root` under its guard.
             match unsafe { bucket.next(Ordering::SeqCst) } {

@@ -24,9 +24,20 @@
 //! aborted -> empty               the owner of the claim only
 //! live    -> live'               `replace`: another payload for the same key
 //! live    -> empty               `remove`
+//! empty   -> closed              `close`, in overflow buckets, first slot first; final but for freezing
 //! any     -> the same, frozen    `split::freeze`; final
 //! ```
-//! There is no edge out of frozen, none from empty or aborted to live, and none back to unborn.
+//! There is no edge out of frozen, none out of closed but to closed and frozen, none from empty or aborted to live, and none back to unborn.
+//!
+//! # States of a link
+//! ```text
+//! unborn  -> none | bucket       `split::fill`, `Filler::put`, once; both by CAS from zero
+//! none    -> bucket              `append`
+//! bucket  -> bucket' | none      `close`: the bucket is closed in every word, and bucket' is what its link names
+//! any     -> the same, closed    `close`, in overflow buckets whose slots are all closed; final but for freezing
+//! any     -> the same, frozen    `split::freeze`; final
+//! ```
+//! Only a link that is neither closed nor frozen changes what it names.
 //!
 //! # Invariants
 //! - **T1** A frozen word never changes. A bucket whose words and links are all frozen is a constant.
@@ -36,10 +47,26 @@
 //!   claim answers [`Inserted::Retry`], and the caller comes back with a payload that no slot has seen. (A helper that
 //!   decided on the old claim must not commit a new one.) A claim that was frozen may be repeated: its slot is final.
 //! - **T5** An overflow bucket has one place in one chain from `take` to `retire`; it is retired once, by the thread
-//!   whose CAS moved the state past the bucket it hung on, and comes back only when no guard of that time is left.
+//!   whose CAS took it out of the link in front of it, or moved the state past the head of its chain; and comes back only when no guard of
+//!   that time is left.
+//!   (Never both: a link of a frozen chain is final. Never two links: of all that ever named a bucket, those of buckets that have
+//!   left are closed, so only the one in front of it can change.)
 //! - **T6** Whatever a thread reaches through the table it reaches under a guard that was pinned before it read the state.
 //!   Level arrays, overflow buckets and the caller's payloads are freed only through the epoch after they became
 //!   unreachable.
+//! - **T7** An overflow bucket leaves its chain only when all its slots and then its link are closed. In a bucket, closed slots come first. A
+//!   bucket with a closed slot takes no new claim, but for those of inserts that scanned before.
+//! - **T8** Buckets of a chain are in the order in which they were appended, at any time. A walk from the head meets every bucket that is in the chain from the walk's
+//!   beginning to its end, in that order and once.
+//!
+//! # Why a walk misses nothing (T8)
+//! Let `B` stay in the chain, and let the walk stand at a bucket `X` before it. While `X` is in the chain, its link leads to
+//! `B` by way of the buckets between. If `X` has left, its link is closed and names the bucket that followed when it was closed:
+//! `B` or one before it, since nothing leaves from behind a closed link until the link in front of `X` has skipped `X`; from
+//! there the same holds. If `X` closed as the last of its chain, `B` would have been appended after `X` had left, for a closed link takes no append. But the walk began at the head, so each bucket that
+//! it meets was in the chain at some time since it began; `B` would be younger than the walk. Nothing is met twice: every link leads
+//! to a bucket that was appended later. And what the walk meets is still there (T6): a bucket that a closed link names leaves
+//! after the one with the closed link.
 //!
 //! # Why no key is there twice (T2)
 //! An insert first claims an empty slot (pending), then scans the whole chain, then commits. Take two claims of one key
@@ -50,26 +77,36 @@
 //! before `a` may commit. Either way one of them does not commit. Splits do not disturb this: a commit in a bucket
 //! precedes the freezing of its slot, hence the split, hence every claim in the children.
 //!
+//! Nor does closing. A slot that holds a claim is not empty, so its bucket stays in the chain until the claim is decided and what it
+//! committed has been removed. Claims, and all operations on links but those of readers and of freezing (which changes no name), are
+//! sequentially consistent: each scan reads the chain as it was at some moment in that order, later from link to link, which is the walk of T8. So it meets the other claim's slot, or that slot is closed, and
+//! what was in it no longer counts. "Earlier in the chain" is the order of T8, which never changes; a scan knows it by having met its own slot or not. A helper whose
+//! claim was decided long ago may find its bucket gone: it asks before it draws a conclusion from the order.
+//!
 //! # Progress
 //! Of the claims for one key the first in chain order can only be aborted by a live entry. Everybody who meets it
 //! commits it, so somebody's insert succeeds whatever stops. A frozen slot makes a writer finish the split itself, which
-//! takes a bounded number of steps, and then go on in the child.
+//! takes a bounded number of steps, and then go on in the child. A closer that stops leaves a bucket that is usable or that the next
+//! insert into the chain takes out: every step of closing can be done by anybody, and a full chain ends in a link that is open,
+//! or in a bucket without entries, which goes first. The price of never taking a step back: if an insert with an old scan claims a later slot of a bucket whose first is closed, the closed slots
+//! are idle until its entry has gone.
 //!
 //! # Linearization points
 //! `find` hit: the load of the word (if the word is frozen: the later load of the state shows that the bucket was still
-//! current). Miss: somewhere during the scan; a key that is there throughout stays in its slot, or is seen frozen. Insert: the CAS
+//! current). Miss: somewhere during the scan; a key that is there throughout stays in its slot, which the scan meets (T8), or is seen frozen. Insert: the CAS
 //! pending -> live. `replace`, `remove`: their CAS.
 //!
 //! # Orderings
 //! | edge | writer | reader | carries |
 //! |---|---|---|---|
 //! | E1 | claim, `replace` (Release part) | loads of slots (Acquire) | the record or entry behind the payload |
-//! | E2 | append of an overflow bucket (Release) | loads of links (Acquire) | its empty slots |
-//! | E3 | claim (SeqCst) | scan of a commit (SeqCst) | one of two claims sees the other (T2) |
+//! | E2 | append, unlinking (Release part) | loads of links (Acquire) | the slots and link of the bucket that is named |
+//! | E3 | claim, append, closing, unlinking (SeqCst) | links in scans, slots in a commit's (SeqCst) | one of two claims sees the other (T2) |
 //! | E4 | CAS on the state (Release) | loads of the state (Acquire) | the children's words (T3) |
 //! | E5 | push to the pool (Release) | pop (Acquire) | the link in a free bucket |
 
 mod bucket;
+mod close;
 mod insert;
 mod level;
 #[cfg(all(test, crossbeam_loom))]
@@ -83,11 +120,15 @@ mod word;
 use crate::counter::SignedCount;
 use crate::sync::Guard;
 use crate::sync::{AtomicPtr, AtomicU64, Ordering};
+#[cfg(test)]
+use bucket::LINK_CLOSED;
 use bucket::{Bucket, LINK_NONE};
 use crossbeam_utils::CachePadded;
 use level::LevelMemory;
 use pool::OverflowPool;
 use std::sync::Arc;
+#[cfg(test)]
+use word::CLOSED;
 use word::{EMPTY, Word};
 
 pub(crate) use insert::Inserted;
@@ -440,7 +481,7 @@ impl Table {
     }
 
     /// Walks the whole structure and panics where an invariant is broken. For tests at rest.
-    #[cfg(test)]
+    #[cfg(all(test, not(crossbeam_loom)))]
     pub(crate) fn validate(&self, keys: &impl Keys, guard: &Guard) {
         let state = self.state();
         let mut from = Some(0);
@@ -458,6 +499,44 @@ impl Table {
             }
         }
         assert_eq!(total, self.len(), "the count is exact at rest");
+        self.validate_chains(guard);
+    }
+
+    /// Panics where the form of a chain is broken, and counts the overflow buckets that the next insert into their chain would give back. For
+    /// tests at rest, when no claim is under way.
+    #[cfg(test)]
+    pub(crate) fn validate_chains(&self, guard: &Guard) -> usize {
+        let mut in_chains = std::collections::HashSet::new();
+        let mut idle = 0;
+        let (state, mut from) = (self.state(), Some(0));
+        while let Some(hash) = from {
+            let (level, index) = Self::place(state, hash);
+            from = (index + 1 < 1 << level).then(|| (index + 1) << (64 - level));
+            let mut bucket = self.bucket(level, index).node();
+            let (mut is_overflow, mut has_room) = (false, false);
+            loop {
+                let words: Vec<_> = bucket.slots.iter().map(|slot| Word(slot.load(Ordering::Acquire))).collect();
+                let closed = words.iter().take_while(|word| word.0 == CLOSED).count();
+                for (i, &word) in words.iter().enumerate() {
+                    assert!(!word.is_frozen(), "T1: at rest only split buckets are frozen");
+                    assert!(word.is_live() || [EMPTY, CLOSED].contains(&word.0), "at rest no claim is open: {word:?}");
+                    assert!(i < closed || word.0 != CLOSED, "T7: slots are closed from the first on: {words:?}");
+                }
+                assert!(closed == 0 || is_overflow, "T7: only overflow buckets are closed");
+                let link = bucket.link.load(Ordering::Acquire);
+                assert!(link & LINK_CLOSED == 0 || closed == words.len(), "T7: a link is closed after the slots");
+                let is_used = words.iter().any(|word| word.is_live());
+                idle += usize::from(is_overflow && !is_used && (closed > 0 || has_room));
+                has_room |= closed == 0 && words.iter().any(|word| word.0 == EMPTY);
+                // SAFETY: reached under `guard`.
+                let Some(next) = (unsafe { bucket::Overflow::from_link(link) }) else { break };
+                assert!(in_chains.insert(next.address()), "T5: an overflow bucket is in one chain once");
+                bucket = next.node();
+                is_overflow = true;
+            }
+        }
+        self.overflow.validate(&in_chains, guard);
+        idle
     }
 }
 

@@ -6,7 +6,7 @@
 //! schedule with that many forced switches.
 
 use super::*;
-use crate::sync::Guard;
+use crate::sync::{Guard, pin};
 use loom::cell::UnsafeCell;
 use loom::thread;
 use std::sync::atomic::AtomicUsize;
@@ -87,6 +87,8 @@ fn split((table, guard): At<'_>) {
 fn check(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = builder.preemption_bound.or(Some(preemptions));
+    // The longest models take some thousand steps; loom's own limit is meant to find endless loops.
+    builder.max_branches = 10_000;
     let schedules = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&schedules);
     builder.check(move || {
@@ -156,6 +158,7 @@ fn pair_bounded(
             total += found.len();
         }
         assert_eq!(total, table.len(), "entries counted and entries there");
+        table.validate_chains(&guard);
     });
 }
 
@@ -350,6 +353,29 @@ fn split_split() {
     );
 }
 
+/// A child needs an overflow bucket, which both helpers of the split bring: one is used by both, the other goes back.
+#[test]
+fn split_split_with_overflow_in_a_child() {
+    pair_bounded(
+        1,
+        |at| {
+            fill(at, 1..4);
+            // Frozen already, to keep the model small.
+            let (table, guard) = at;
+            assert!(table.reserve_level(LEVEL_MIN + 1, table.state()));
+            split::freeze_chain(table.root(table.state(), K, guard));
+        },
+        |at| {
+            split(at);
+            holds(at, &[1, 2, 3])
+        },
+        split_and_true,
+        |at, found, _| {
+            assert!(found && holds(at, &[1, 2, 3]), "T3: whoever moves the state has seen every slot filled")
+        },
+    );
+}
+
 /// Two inserts of one key, of which one splits the bucket first, under the other's hands.
 #[test]
 fn t2_insert_insert_split() {
@@ -410,4 +436,294 @@ fn t2_insert_insert_read() {
         let won = threads.map(|thread| thread.join().expect("no panic"));
         assert!(won[0] != won[1], "exactly one insert wins");
     });
+}
+
+/// Keys of bucket 0 beside `K`, all in one chain until it is split.
+fn fill(at: At<'_>, keys: std::ops::Range<u64>) {
+    for key in keys {
+        assert!(insert(at, L | key, key));
+    }
+}
+
+fn empty(at: At<'_>, keys: &[u64]) {
+    for &key in keys {
+        assert!(remove(at, L | key));
+    }
+}
+
+/// Are these keys there, each with its own value?
+fn holds(at: At<'_>, keys: &[u64]) -> bool {
+    keys.iter().all(|&key| get(at, L | key) == Some(key))
+}
+
+/// The link in front of the overflow bucket at `position` of the chain of bucket 0, and that bucket.
+fn overflow<'g>((table, guard): At<'g>, position: usize) -> close::Spare<'g> {
+    let mut named_by = &table.root(table.state(), K, guard).link;
+    for _ in 0..position {
+        // SAFETY: these models free nothing.
+        named_by = &unsafe { bucket::Overflow::from_link(named_by.load(Ordering::SeqCst)) }.expect("a bucket").link;
+    }
+    // SAFETY: as above.
+    let bucket = unsafe { bucket::Overflow::from_link(named_by.load(Ordering::SeqCst)) }.expect("a bucket");
+    close::Spare { bucket, named_by }
+}
+
+/// Whatever was begun and not finished, the next inserts finish: nothing that could go stays.
+fn nothing_idle_stays(at: At<'_>) {
+    let (table, guard) = at;
+    for _ in 0..table.validate_chains(guard) {
+        fill(at, 99..100);
+        empty(at, &[99]);
+    }
+    assert_eq!(table.validate_chains(guard), 0, "T7: no empty overflow bucket stays behind room");
+}
+
+/// A chain of two buckets, the second empty behind room in the first: any insert closes it.
+fn one_spare(at: At<'_>) {
+    fill(at, 1..4);
+    empty(at, &[2, 3]);
+}
+
+#[test]
+fn t7_close_against_inserts_that_want_the_bucket() {
+    pair_bounded(
+        3,
+        one_spare,
+        |at| insert(at, K, 9),
+        |at| insert(at, L | 5, 5) && insert(at, L | 6, 6),
+        |at, _, _| {
+            assert!(get(at, K) == Some(9) && holds(at, &[1, 5, 6]));
+            nothing_idle_stays(at);
+        },
+    );
+}
+
+#[test]
+fn t7_close_against_close() {
+    pair_bounded(
+        3,
+        |at| {
+            one_spare(at);
+            empty(at, &[1]);
+        },
+        |at| insert(at, L | 5, 5),
+        |at| insert(at, L | 6, 6),
+        |at, _, _| {
+            assert!(holds(at, &[5, 6]));
+            nothing_idle_stays(at);
+        },
+    );
+}
+
+/// An insert that has seen the chain full wants to append to a bucket that is emptied and closed meanwhile.
+#[test]
+fn t7_close_against_append() {
+    pair_bounded(
+        3,
+        |at| fill(at, 1..5),
+        |at| {
+            empty(at, &[2, 3, 4]);
+            insert(at, L | 5, 5)
+        },
+        |at| insert(at, L | 6, 6),
+        |at, _, _| {
+            assert!(holds(at, &[1, 5, 6]));
+            nothing_idle_stays(at);
+        },
+    );
+}
+
+/// An insert that has seen room in a later slot of a bucket claims it after the bucket's first slot was closed.
+#[test]
+fn t7_close_against_a_claim_of_a_later_slot() {
+    pair_bounded(
+        3,
+        |at| fill(at, 1..4),
+        |at| insert(at, L | 5, 5),
+        |at| {
+            empty(at, &[3, 2]);
+            insert(at, L | 6, 6)
+        },
+        |at, _, _| {
+            assert!(holds(at, &[1, 5, 6]));
+            // The claim in the closed bucket was all that kept it.
+            empty(at, &[5]);
+            nothing_idle_stays(at);
+        },
+    );
+}
+
+/// Two neighbours leave the chain at once: the one behind through a link that is being closed.
+#[test]
+fn t7_close_against_close_of_the_bucket_behind() {
+    pair_bounded(
+        3,
+        |at| {
+            fill(at, 1..8);
+            empty(at, &[2, 3, 5, 6]);
+        },
+        |at| insert(at, L | 8, 8),
+        |at| {
+            empty(at, &[4]);
+            insert(at, L | 9, 9)
+        },
+        |at, _, _| {
+            assert!(holds(at, &[1, 7, 8, 9]));
+            nothing_idle_stays(at);
+        },
+    );
+}
+
+/// A bucket in the middle of a chain leaves while somebody walks past it: what lies behind is found throughout.
+#[test]
+fn t8_close_against_find() {
+    pair_bounded(
+        4,
+        |at| {
+            fill(at, 1..6);
+            empty(at, &[2, 3, 4]);
+        },
+        |at| insert(at, L | 6, 6) && insert(at, L | 7, 7),
+        |at| holds(at, &[5, 1, 5]),
+        |at, _, found| {
+            assert!(found && holds(at, &[1, 5, 6, 7]));
+            nothing_idle_stays(at);
+        },
+    );
+}
+
+#[test]
+fn t8_close_against_visit() {
+    pair_bounded(
+        4,
+        |at| {
+            fill(at, 1..6);
+            empty(at, &[2, 3, 4]);
+        },
+        |at| insert(at, L | 6, 6),
+        |(table, guard)| {
+            let mut found = Vec::new();
+            table.visit_bucket(0, guard, &mut found);
+            [1, 5].iter().all(|&key| found.iter().filter(|hit| read(hit.payload()).1 == key).count() == 1)
+        },
+        |_, _, once| assert!(once),
+    );
+}
+
+#[test]
+fn t7_close_against_split() {
+    // As in `split_split`.
+    pair_bounded(
+        1,
+        one_spare,
+        split_and_true,
+        |at| insert(at, K, 9),
+        |at, _, _| assert!(get(at, K) == Some(9) && holds(at, &[1])),
+    );
+}
+
+/// Two inserts of one key, one of which claims in the bucket that the other wants to close.
+#[test]
+fn t2_insert_insert_close() {
+    pair_bounded(
+        3,
+        |at| {
+            fill(at, 1..4);
+            empty(at, &[3]);
+        },
+        |at| insert(at, K, 8),
+        |at| {
+            empty(at, &[2]);
+            insert(at, K, 9)
+        },
+        |at, left, right| {
+            assert!(left != right, "exactly one insert wins");
+            assert!(get(at, K).is_some() && holds(at, &[1]));
+            nothing_idle_stays(at);
+        },
+    );
+}
+
+/// Two inserts of one key, one claim in front of a bucket that leaves and one behind it.
+#[test]
+fn t2_insert_insert_around_a_closed_bucket() {
+    pair_bounded(
+        3,
+        |at| {
+            fill(at, 1..6);
+            empty(at, &[3, 4]);
+            // Closed in part: nobody claims in it any more.
+            overflow(at, 0).bucket.slots[0].store(CLOSED, Ordering::SeqCst);
+        },
+        |at| insert(at, K, 8),
+        |at| {
+            empty(at, &[2]);
+            insert(at, K, 9)
+        },
+        |at, left, right| {
+            assert!(left != right, "exactly one insert wins");
+            assert!(get(at, K).is_some() && holds(at, &[1, 5]));
+            nothing_idle_stays(at);
+        },
+    );
+}
+
+/// A closer stopped after each of its steps, with an entry in the bucket behind: others finish its work, and get on.
+#[test]
+fn t7_a_stopped_closer_stops_nobody() {
+    fn stop_after(at: At<'_>, steps: usize) {
+        fill(at, 1..6);
+        empty(at, &[3, 4]);
+        let stopped = overflow(at, 0).bucket;
+        for slot in stopped.slots.iter().take(steps) {
+            slot.store(CLOSED, Ordering::SeqCst);
+        }
+        if steps > stopped.slots.len() {
+            stopped.link.fetch_or(LINK_CLOSED, Ordering::SeqCst);
+        }
+    }
+    let prepared: [fn(At<'_>); 3] = [|at| stop_after(at, 1), |at| stop_after(at, 2), |at| stop_after(at, 3)];
+    for prepare in prepared {
+        pair_bounded(
+            3,
+            prepare,
+            |at| insert(at, L | 6, 6),
+            |at| insert(at, L | 7, 7),
+            |at, left, right| {
+                assert!(left && right && holds(at, &[1, 2, 5, 6, 7]));
+                nothing_idle_stays(at);
+            },
+        );
+    }
+}
+
+/// A bucket that left its chain is not used again while a reader stands on it: with real epochs, and a chain that waits for buckets.
+#[test]
+fn t5_a_bucket_is_not_reused_under_a_reader() {
+    const OTHER: u64 = 1 << 63;
+    let reused = Arc::new(AtomicUsize::new(0));
+    let reuses = Arc::clone(&reused);
+    check(1, move || {
+        let (table, start) = (table(), Start::new());
+        let at = (&*table, &Guard::NeverFree);
+        fill(at, 1..6);
+        empty(at, &[2, 3, 4]);
+        let (other, first) = (Arc::clone(&table), start.clone());
+        let thread = thread::spawn(move || {
+            first.pass();
+            holds((&other, &pin()), &[5])
+        });
+        start.pass();
+        assert!(insert((&table, &pin()), L | 6, 6));
+        for _ in 0..3 {
+            pin().flush();
+        }
+        reuses.fetch_add(usize::from(table.overflow.retired() == 0), Ordering::Relaxed);
+        for key in 1..4 {
+            assert!(insert((&table, &pin()), OTHER | key, key));
+        }
+        assert!(thread.join().expect("no panic"), "T8: a key behind the bucket is found throughout");
+        assert!(holds(at, &[1, 5, 6]) && (1..4).all(|key| get(at, OTHER | key) == Some(key)));
+    });
+    assert!(reused.load(Ordering::Relaxed) > 0, "without a reader in the way it is reused");
 }

@@ -27,6 +27,9 @@ pub(crate) struct OverflowPool {
     /// All slabs ever made; only grows until drop.
     slabs: AtomicPtr<Slab>,
     bytes: AtomicU64,
+    /// Addresses of the buckets that were retired and have not come back. (The standard library's lock: no model switches threads in it.)
+    #[cfg(test)]
+    retired: std::sync::Mutex<std::collections::HashSet<u64>>,
 }
 
 // SAFETY: all shared state is atomic; slabs are only freed by `drop`.
@@ -40,6 +43,8 @@ impl OverflowPool {
             free: AtomicU64::new(0),
             slabs: AtomicPtr::new(std::ptr::null_mut()),
             bytes: AtomicU64::new(0),
+            #[cfg(test)]
+            retired: std::sync::Mutex::default(),
         })
     }
 
@@ -113,7 +118,11 @@ impl OverflowPool {
     pub(crate) fn retire(self: &Arc<Self>, bucket: &Overflow, guard: &Guard) {
         let pool = Arc::clone(self);
         let address = bucket.address();
+        #[cfg(test)]
+        assert!(self.retired.lock().expect("no panic").insert(address), "T5: a bucket is retired once");
         guard.defer(move || {
+            #[cfg(test)]
+            assert!(pool.retired.lock().expect("no panic").remove(&address), "T5: it comes back once");
             // SAFETY: the bucket belongs to a slab of `pool`, which the Arc keeps alive.
             pool.push(unsafe { &*(address as *const Overflow) });
         });
@@ -122,6 +131,37 @@ impl OverflowPool {
         // count, and fresh slabs bring more of them.
         if cfg!(not(crossbeam_loom)) && (address / size_of::<Overflow>() as u64).is_multiple_of(FLUSH_EVERY) {
             guard.flush();
+        }
+    }
+
+    /// How many buckets were retired and have not come back.
+    #[cfg(all(test, crossbeam_loom))]
+    pub(crate) fn retired(&self) -> usize {
+        self.retired.lock().expect("no panic").len()
+    }
+
+    /// Panics unless each bucket is in a chain, free, or retired. For tests at rest.
+    #[cfg(test)]
+    pub(crate) fn validate(&self, in_chains: &std::collections::HashSet<u64>, _guard: &Guard) {
+        let total = self.bytes() / size_of::<Overflow>();
+        for attempt in 0.. {
+            let retired = self.retired.lock().expect("no panic").clone();
+            assert!(retired.is_disjoint(in_chains), "T5: what was retired is in no chain");
+            let mut free = std::collections::HashSet::new();
+            let mut head = self.free.load(Ordering::Acquire);
+            // SAFETY: free buckets belong to slabs, which live as long as the pool.
+            while let Some(bucket) = unsafe { (head as *const Overflow).as_ref() } {
+                assert!(free.insert(head) && !in_chains.contains(&head), "T5: a free bucket is in no chain");
+                head = bucket.link.load(Ordering::Acquire);
+            }
+            free.extend(retired);
+            let known = free.len() + in_chains.len();
+            if known == total {
+                return;
+            }
+            // Between the two looks one may be on its way from `retired` to the free list.
+            assert!(known < total && attempt < 10_000, "T5: {known} buckets are known of {total}");
+            std::thread::yield_now();
         }
     }
 }

@@ -133,7 +133,7 @@ impl Table {
     }
 
     /// Makes sure that the array of a level is there. False if the split in question is over.
-    fn reserve_level(&self, level: u32, state: State) -> bool {
+    pub(super) fn reserve_level(&self, level: u32, state: State) -> bool {
         let owner = &self.owners[level as usize];
         // Acquire: the memory that another thread has just reserved.
         let mut memory = owner.load(Ordering::Acquire);
@@ -185,7 +185,7 @@ impl Table {
 }
 
 /// Freezes every slot and link of a chain; afterwards it is a constant (T1).
-fn freeze_chain(parent: &Bucket) {
+pub(super) fn freeze_chain(parent: &Bucket) {
     let mut bucket = parent.node();
     loop {
         for slot in bucket.slots {
@@ -195,6 +195,77 @@ fn freeze_chain(parent: &Bucket) {
         match unsafe { Overflow::from_link(freeze(bucket.link)) } {
             Some(next) => bucket = next.node(),
             None => return,
+        }
+    }
+}
+
+#[cfg(all(test, not(crossbeam_loom)))]
+mod tests {
+    use super::*;
+    use crate::sync::pin;
+    use crate::table::Inserted;
+
+    /// Hashes are payloads in the upper part of the word.
+    struct ByPayload(u64);
+
+    impl Keys for ByPayload {
+        fn is_match(&self, payload: u64) -> bool {
+            payload == self.0
+        }
+
+        fn hash_of(&self, payload: u64) -> u64 {
+            payload << 32
+        }
+    }
+
+    fn insert(table: &Table, payload: u64, guard: &Guard) {
+        assert!(matches!(table.insert(payload << 32, payload, &ByPayload(payload), guard), Inserted::New));
+    }
+
+    fn remove(table: &Table, payload: u64, guard: &Guard) {
+        let hit = table.find(payload << 32, &ByPayload(payload), guard).expect("it is there");
+        assert!(table.remove(hit, &ByPayload(payload), guard).is_ok());
+    }
+
+    /// A helper stops after any number of words, wakes up when the child has lost the overflow buckets that the split gave it, and changes nothing.
+    #[test]
+    fn t3_a_late_helper_changes_nothing_in_a_shortened_chain() {
+        for stops_after in 0..=16 {
+            for appended_since in [false, true] {
+                let (table, guard) = (Table::new(0, 6), pin());
+                for payload in 1..=16 {
+                    insert(&table, payload, &guard);
+                }
+                let (state, keys) = (table.state(), ByPayload(0));
+                let words: Vec<_> = (1..=16).map(|payload| Word::live(payload << 32, payload)).collect();
+                assert!(table.reserve_level(state.level() + 1, state));
+                freeze_chain(table.bucket(state.level(), 0));
+                let child = table.bucket(state.level() + 1, 0);
+                let mut late = Filler { table: &table, bucket: child.node(), slot: 0 };
+                words[..stops_after].iter().for_each(|&word| late.put(word, &guard));
+                table.help_split(state, &keys, &guard);
+                // Three overflow buckets, of which the first two go, then perhaps all, with another in their place.
+                (8..=13).for_each(|payload| remove(&table, payload, &guard));
+                remove(&table, 1, &guard);
+                insert(&table, 1, &guard);
+                remove(&table, 1, &guard);
+                insert(&table, 1, &guard);
+                if appended_since {
+                    (14..=16).for_each(|payload| remove(&table, payload, &guard));
+                    remove(&table, 1, &guard);
+                    (1..=1).chain(17..=18).for_each(|payload| insert(&table, payload, &guard));
+                }
+                let mut before = Vec::new();
+                table.visit_bucket(0, &guard, &mut before);
+                words[stops_after..].iter().for_each(|&word| late.put(word, &guard));
+                late.finish();
+                let mut after = Vec::new();
+                table.visit_bucket(0, &guard, &mut after);
+                let payloads =
+                    |hits: &[crate::table::Hit<'_>]| hits.iter().map(|hit| hit.payload()).collect::<Vec<_>>();
+                assert_eq!(payloads(&before), payloads(&after), "after {stops_after}");
+                table.validate(&keys, &guard);
+            }
         }
     }
 }

@@ -61,25 +61,32 @@ fn remove(table: &Table, key: u64, hash: fn(u64) -> u64, guard: &Guard) -> bool 
     false
 }
 
+/// Waves: times of many inserts and times of many removals, so that chains grow, run empty and are closed.
 #[test]
 fn against_model() {
     for hash in [spread as fn(u64) -> u64, crowded] {
         let table = Table::new(0, 6);
         let mut model = HashMap::new();
         let mut random = 1_u64;
-        for _ in 0..60_000 {
-            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            let key = 1 + (random >> 33) % 700;
-            let version = random >> 20 & 0x7f;
-            let guard = pin();
-            match random >> 60 {
-                0..6 => assert_eq!(set(&table, key, version, hash, &guard), model.insert(key, version).is_none()),
-                6..10 => assert_eq!(remove(&table, key, hash, &guard), model.remove(&key).is_some()),
-                _ => assert_eq!(get(&table, key, hash, &guard), model.get(&key).copied()),
+        for wave in 0..40 {
+            let sets = if wave % 2 == 0 { 9 } else { 2 };
+            for _ in 0..2_000 {
+                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                let key = 1 + (random >> 33) % 700;
+                let version = random >> 20 & 0x7f;
+                let guard = pin();
+                match random >> 60 {
+                    draw if draw < sets => {
+                        assert_eq!(set(&table, key, version, hash, &guard), model.insert(key, version).is_none());
+                    }
+                    0..12 => assert_eq!(remove(&table, key, hash, &guard), model.remove(&key).is_some()),
+                    _ => assert_eq!(get(&table, key, hash, &guard), model.get(&key).copied()),
+                }
             }
+            table.validate(&Fixed { key: 0, hash }, &pin());
+            assert_eq!(table.len(), model.len());
         }
-        table.validate(&Fixed { key: 0, hash }, &pin());
-        assert_eq!(table.len(), model.len());
+        give_back_idle(&table, hash);
     }
 }
 
@@ -99,6 +106,98 @@ fn a_capacity_gets_the_buckets_it_needs() {
         }
         table.validate(&Fixed { key: 0, hash: spread }, &guard);
     }
+}
+
+/// Has every chain passed by an insert, until no overflow bucket is left that could go.
+fn give_back_idle(table: &Table, hash: fn(u64) -> u64) {
+    for _ in 0..100 {
+        let idle = table.validate_chains(&pin());
+        if idle == 0 {
+            return;
+        }
+        for key in 1_000_000..1_000_000 + 40 * table.state().buckets() {
+            let guard = pin();
+            // Straight in: `set` would let the table grow.
+            let keys = Fixed { key, hash };
+            assert!(matches!(table.insert(hash(key), key << 8, &keys, &guard), Inserted::New));
+            assert!(remove(table, key, hash, &guard));
+        }
+        assert!(table.validate_chains(&pin()) < idle, "T7: each insert gives one bucket of its chain back");
+    }
+    panic!("T7: {} overflow buckets that could go stay", table.validate_chains(&pin()));
+}
+
+/// One chain, step by step: what is closed and what is not.
+#[test]
+fn t7_a_bucket_is_closed_without_entries_only_and_then_takes_none() {
+    fn same(_key: u64) -> u64 {
+        0
+    }
+    let (table, guard) = (Table::new(0, 6), pin());
+    let insert = |key| {
+        let inserted = table.insert(0, key << 8, &Fixed { key, hash: same }, &guard);
+        assert!(matches!(inserted, Inserted::New));
+    };
+    let remove = |key| assert!(remove(&table, key, same, &guard));
+    // SAFETY: `guard` lives as long as the test.
+    let behind = |link: &AtomicU64| unsafe { bucket::Overflow::from_link(link.load(Ordering::Acquire)) };
+    let words = |bucket: &bucket::Overflow| bucket.slots.each_ref().map(|slot| slot.load(Ordering::Acquire));
+    let head = &table.bucket(table.state().level(), 0).link;
+
+    (1..=10).for_each(insert);
+    let overflow = behind(head).expect("ten entries need one");
+    let live = words(overflow)[1];
+    remove(8);
+    remove(10);
+    remove(1);
+    insert(11);
+    assert_eq!(words(overflow), [EMPTY, live, EMPTY], "an entry keeps the whole bucket");
+
+    // As an insert leaves it whose scan was older than the closing.
+    overflow.slots[0].store(CLOSED, Ordering::Release);
+    insert(12);
+    assert_eq!(words(overflow), [CLOSED, live, EMPTY], "no new entry");
+    let appended = behind(&overflow.link).expect("the entry went to a new bucket");
+    remove(9);
+    insert(13);
+    assert_eq!(words(overflow), [CLOSED; 3]);
+    assert!(std::ptr::eq(behind(head).expect("two entries are in it"), appended), "the closed one has left");
+    assert_eq!(table.validate_chains(&guard), 0);
+
+    remove(12);
+    remove(13);
+    insert(14);
+    assert!(words(appended)[0] != CLOSED, "an empty bucket stays while it is the only room");
+    remove(14);
+    remove(11);
+    insert(15);
+    assert!(behind(head).is_none(), "and goes when there is room in front of it");
+}
+
+/// Two closers have stopped before they unlinked neighbours, at the end of a chain without room: the first goes first, then there is an end to append to.
+#[test]
+fn t7_neighbours_that_are_closed_leave_in_order() {
+    let (table, guard) = (Table::new(0, 6), pin());
+    let keys = |key| Fixed { key, hash: |_| 0 };
+    for key in 1..=13 {
+        assert!(matches!(table.insert(0, key << 8, &keys(key), &guard), Inserted::New));
+    }
+    let head = &table.bucket(table.state().level(), 0).link;
+    // SAFETY: `guard` lives as long as the test.
+    let behind = |link: &AtomicU64| unsafe { bucket::Overflow::from_link(link.load(Ordering::Acquire)) };
+    let first = behind(head).expect("a bucket");
+    let second = behind(&first.link).expect("a bucket");
+    for key in 8..=13 {
+        let hit = table.find(0, &keys(key), &guard).expect("it is there");
+        assert!(table.remove(hit, &keys(key), &guard).is_ok());
+    }
+    for bucket in [first, second] {
+        bucket.slots.iter().for_each(|slot| slot.store(CLOSED, Ordering::Release));
+        bucket.link.fetch_or(LINK_CLOSED, Ordering::AcqRel);
+    }
+    assert!(matches!(table.insert(0, 14 << 8, &keys(14), &guard), Inserted::New));
+    assert!(behind(head).is_some_and(|third| behind(&third.link).is_none()), "one bucket for eight entries");
+    assert_eq!(table.validate_chains(&guard), 0);
 }
 
 #[test]
@@ -153,6 +252,46 @@ fn counted_outcomes_under_contention() {
         });
         assert_eq!(balance, table.len() as i64, "inserts won less removes won are the entries");
         table.validate(&Fixed { key: 0, hash }, &pin());
+    }
+}
+
+/// Threads replace old keys by new ones, so that every chain grows and shrinks all the time, and look for keys that are there throughout. The
+/// table keeps its size in the first half and is split under their hands in the second.
+#[test]
+fn counted_outcomes_under_churn() {
+    const WINDOW: u64 = 150;
+    const ROUNDS: u64 = 40_000;
+    for hash in [spread as fn(u64) -> u64, crowded] {
+        let table = Table::new(64 * 6, 6);
+        let barrier = Barrier::new(3);
+        std::thread::scope(|scope| {
+            for thread in 0..3_u64 {
+                let (table, barrier) = (&table, &barrier);
+                scope.spawn(move || {
+                    let key_of = |round: u64| 1 + round * 3 + thread;
+                    barrier.wait();
+                    for round in 0..ROUNDS {
+                        let guard = pin();
+                        let keys = Fixed { key: key_of(round), hash };
+                        let payload = keys.key << 8 | thread;
+                        let inserted = table.insert(hash(keys.key), payload, &keys, &guard);
+                        assert!(matches!(inserted, Inserted::New), "T2: nobody else has this key");
+                        if round > ROUNDS / 2 && round.is_multiple_of(64) {
+                            table.help_split(table.state(), &keys, &guard);
+                        }
+                        let oldest = round.saturating_sub(WINDOW);
+                        let there = oldest + round.wrapping_mul(0x9e37_79b9) % (round - oldest + 1);
+                        assert_eq!(get(table, key_of(there), hash, &guard), Some(thread), "T8: it is there throughout");
+                        if round >= WINDOW {
+                            assert!(remove(table, key_of(oldest), hash, &guard), "only we remove it");
+                        }
+                    }
+                });
+            }
+        });
+        assert_eq!(table.len() as u64, 3 * WINDOW);
+        table.validate(&Fixed { key: 0, hash }, &pin());
+        give_back_idle(&table, hash);
     }
 }
 

@@ -10,7 +10,8 @@
 //! - `F` *frozen*: set by a split, never cleared. The word is final (T1).
 //! - `P` *pending*: claimed by an insert that has not committed; readers do not see it.
 //! - `A` *aborted*: a pending claim that lost against another insert of the same key; its owner empties the slot.
-//! - payload 0 is no entry: all zeros is *unborn* (a slot that a split has not filled yet), `A` alone is *empty*.
+//! - payload 0 is no entry: all zeros is *unborn* (a slot that a split has not filled yet), `A` alone is *empty*, `A` and `P` together are
+//!   *closed* (a slot of an overflow bucket that is being given back).
 //!
 //! The tag is bits 47..32 of the hash, the bucket index comes from bits 63 downwards. From level 16 on, the bit that
 //! decides a split is therefore part of the tag, and a split need not touch the entries.
@@ -36,6 +37,8 @@ const _: () = assert!(TAG_MASK ^ PAYLOAD_MASK ^ MARKS == !0 && PAYLOAD_MASK.coun
 pub(crate) const UNBORN: u64 = 0;
 /// A slot that an insert may claim.
 pub(crate) const EMPTY: u64 = ABORTED;
+/// A slot that nobody will claim again: its overflow bucket is on its way out of the chain.
+pub(crate) const CLOSED: u64 = PENDING | ABORTED;
 
 /// A word as it was read from a slot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -167,12 +170,12 @@ mod tests {
     }
 
     #[test]
-    fn empty_and_unborn_are_no_entries() {
-        for word in [Word(EMPTY), Word(UNBORN), Word(EMPTY | Word::FREEZE)] {
+    fn empty_unborn_and_closed_are_no_entries() {
+        for word in [EMPTY, UNBORN, CLOSED, EMPTY | Word::FREEZE, CLOSED | Word::FREEZE].map(Word) {
             assert!(!word.is_live());
             assert_eq!(word.payload(), 0);
         }
-        assert!(!Word(EMPTY).is_live_with_tag(0));
+        assert!(!Word(EMPTY).is_live_with_tag(0) && !Word(CLOSED).is_live_with_tag(0));
     }
 
     #[test]
