@@ -109,7 +109,9 @@ pub struct Batch<'h> {
 impl<'h> Batch<'h> {
     #[inline]
     pub(super) fn new(store: &'h Store, writer: &'h mut Writer, guard: Guard) -> Batch<'h> {
-        let batch = Batch { store, writer, guard, now: store.clock.now() };
+        let now = store.clock.now_since(writer.last_read);
+        writer.last_read = now;
+        let batch = Batch { store, writer, guard, now };
         batch.run_due_flush();
         batch
     }

@@ -4,6 +4,7 @@ use super::batch::Batch;
 use super::cleaner::Sweep;
 use super::large::{self, LargeBuf};
 use super::{Store, StoreError};
+use crate::clock::Now;
 use crate::limits::{HANDLES_MAX, SEGMENT_WEIGHT_MAX};
 use crate::log::segments::{Queue, SegmentIndex};
 use crate::log::{CAS_POSITION_BITS, Location};
@@ -58,6 +59,8 @@ pub(super) struct Writer {
     /// Unless something is to be won, no segment is looked through for expired items before this.
     pub(super) crawl_not_before_ns: u64,
     cas_block: CasBlock,
+    /// The clock's reading at the beginning of the last batch.
+    pub(super) last_read: Now,
 }
 
 impl Handle {
@@ -84,6 +87,7 @@ impl Handle {
                             is_helping: false,
                             crawl_not_before_ns: 0,
                             cas_block: CasBlock::default(),
+                            last_read: store.clock.now(),
                         },
                         store,
                     };
