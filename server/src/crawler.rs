@@ -1,7 +1,7 @@
 //! `lru_crawler crawl`: a walk over all items that takes out those that have expired or been flushed (protocol 10).
 //!
 //! It runs on rayon's threads, off the workers', in parts of the index and in small slices, so it holds nothing back. One runs at a
-//! time, and only when a client asks for it: the store's own cleaner ([`crate::cleaner`]) takes out what has expired without being
+//! time, and only when a client asks for it: the store's own cleaner (a thread of the server) takes out what has expired without being
 //! asked, segment by segment, and lets the rarest cases wait for half a minute; a crawl waits for nothing.
 
 use std::sync::Arc;
