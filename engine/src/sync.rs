@@ -34,6 +34,30 @@ impl<T> ShelfCell<T> {
 pub(crate) use portable_atomic::AtomicU128 as RawAtomicU128;
 pub(crate) use std::sync::atomic::{AtomicU32 as RawAtomicU32, AtomicU64 as RawAtomicU64};
 
+/// While it lives, this thread is dropping what users gave us, for a collection of garbage. Whatever that retires must not ask for a collection:
+/// they would nest without end.
+pub(crate) struct Ending {
+    is_nested: bool,
+}
+
+thread_local!(static ENDING: std::cell::Cell<bool> = const { std::cell::Cell::new(false) });
+
+impl Ending {
+    pub(crate) fn begin() -> Ending {
+        Ending { is_nested: ENDING.replace(true) }
+    }
+
+    pub(crate) fn is_on() -> bool {
+        ENDING.get()
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        ENDING.set(self.is_nested);
+    }
+}
+
 /// A thread's membership in the reclamation of one store, apart from the rest of the process.
 pub(crate) struct Participant(crossbeam_epoch::LocalHandle);
 

@@ -159,7 +159,8 @@ impl Connection {
     #[inline]
     pub(crate) fn push<S>(&mut self, draft: &Draft, due: Instant, sent: Instant, desk: &mut Desk<'_, S>) {
         if self.pending.is_empty() {
-            self.outgoing.clear();
+            // What is not sent yet stays: a server may answer before it has read a whole request (a value that is too large), and still reads it.
+            self.outgoing.drain(..self.sent);
             self.sent = 0;
         }
         self.requests_left = self.requests_left.saturating_sub(1);

@@ -1,7 +1,7 @@
 //! The allocation behind a payload of [`HashMap`](super::HashMap): a key and a value, fixed once published.
 
 use super::pool::{Pool, Stripe};
-use crate::sync::Guard;
+use crate::sync::{Ending, Guard};
 use crate::table::PAYLOAD_BITS;
 use std::alloc::Layout;
 use std::marker::PhantomData;
@@ -25,11 +25,15 @@ const POOLED_BYTES_MAX: usize = 256;
 /// One retirement in so many (a power of two) asks for a collection: a bag of closures holds 64.
 const FLUSH_ONE_IN_LOG2: u32 = 6;
 
+/// A type that is invariant in `T`, and `Send` and `Sync` whatever `T` is.
+type InAndOut<T> = fn(T) -> T;
+
 /// Where entries of a map come from.
 pub(super) struct Entries<K, V> {
     /// None if they are too large for one.
     pool: Option<Pool>,
-    types: PhantomData<fn() -> Entry<K, V>>,
+    /// Invariant in both: whoever has `&HashMap` may put entries in, not only take them out.
+    types: PhantomData<InAndOut<Entry<K, V>>>,
 }
 
 impl<K: 'static, V: 'static> Entries<K, V> {
@@ -88,15 +92,17 @@ impl<K: 'static, V: 'static> Entries<K, V> {
         // The closure owns a count of the stripe, so the memory is there when it runs, also if the map is not (P4).
         let stripe = self.pool.as_ref().map(|pool| Arc::clone(pool.own()));
         let free = move || {
+            let ending = Ending::begin();
             end((payload << ADDRESS_SHIFT) as *mut Entry<K, V>);
+            drop(ending);
             // SAFETY: no guard that could have reached it is left when this runs.
             unsafe { Self::give(stripe.as_deref().map(|stripe| &**stripe), payload) };
         };
         // SAFETY: the caller's promise.
         unsafe { guard.defer_unchecked(free) };
         // By itself a thread collects some 512 closures for every 128 pins. A guard for hundreds of operations can retire more than that, and garbage
-        // would pile up: so about one retirement in 64 asks for a collection.
-        if payload.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - FLUSH_ONE_IN_LOG2) == 0 {
+        // would pile up: so about one retirement in 64 asks for a collection. (Not one by what a collection drops: that would nest without end.)
+        if !Ending::is_on() && payload.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - FLUSH_ONE_IN_LOG2) == 0 {
             guard.flush();
         }
     }
@@ -122,17 +128,21 @@ impl<K: 'static, V: 'static> Entries<K, V> {
         unsafe { Self::give(self.pool.as_ref().map(|pool| &***pool.own()), payload) };
     }
 
-    /// Moves key and value into a new allocation; the old one is freed through the epoch, without dropping them (T4).
+    /// Moves the value into a new entry, with a clone of the key; the old key is dropped through the epoch (T4).
+    ///
+    /// The key itself cannot move: others may be comparing theirs to it, and what its type can change through `&K` would then be in two places.
     ///
     /// # Safety
-    /// As for [`Entries::retire`]. Others may still read the old copy of the key: it is the same bits, and what they point to lives
-    /// at least until the new entry is retired, which is later.
+    /// As for [`Entries::retire_but_value`].
     #[cold]
-    pub(super) unsafe fn reissue(&self, payload: u64, guard: &Guard) -> u64 {
-        // SAFETY: ours; the old allocation is never dropped as an entry.
-        let Entry { key, value } = unsafe { std::ptr::read(Entry::at(payload)) };
-        // SAFETY: the caller's promise; what was in it has been moved away.
-        unsafe { self.defer(payload, guard, |_| ()) };
+    pub(super) unsafe fn reissue(&self, payload: u64, guard: &Guard) -> u64
+    where
+        K: Clone,
+    {
+        // SAFETY: ours; it is dropped through the epoch.
+        let key = unsafe { Entry::<K, V>::at(payload) }.key.clone();
+        // SAFETY: the caller's promise.
+        let value = unsafe { self.retire_but_value(payload, guard) };
         self.allocate(key, value)
     }
 

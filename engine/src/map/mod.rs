@@ -31,7 +31,7 @@
 //! allocations of their own. The index takes `64 / 4 * 1.06` = 17 bytes for an entry on average at any size (4 entries aimed at in a
 //! 64-byte bucket of 7, and about one overflow bucket in twenty), and never shrinks. Removed and replaced entries are dropped once all
 //! guards of that time are gone, in batches: a thread that stays pinned keeps all garbage of the process's default collector alive. Their memory
-//! is used for the next ones; it goes back to the system when the map is dropped. A map of nothing takes about 12 KiB.
+//! is used for the next ones; it goes back to the system when the map has been dropped and what was removed from it collected. A map of nothing takes about 12 KiB.
 //!
 //! # Where another map is better
 //! Values are never handed out mutably, and a change replaces the entry: for large values that change often, put an atomic or a lock into the value.
@@ -62,8 +62,16 @@ const LOAD: u64 = 4;
 /// A concurrent hash map; see the [module documentation](self).
 ///
 /// Keys and values are `'static` and `Send`, also in a map that only one thread uses, because they are dropped by whichever thread of
-/// the process happens to collect garbage, later. A key must compare equal to itself as long as it is in use: interior
-/// mutability in keys is asking for trouble, as with `std`'s map.
+/// the process happens to collect garbage, later. A key must compare equal to itself and hash alike as long as it is in use. Unlike with
+/// `std`'s map, a `Hash` that answers differently from call to call is not only a logic error here: threads that help with the same split
+/// could disagree about an entry, which would then be freed twice.
+///
+/// A map is invariant in its types, as everything is that can be written through `&self`:
+/// ```compile_fail
+/// use memkv_engine::map::HashMap;
+/// let map: HashMap<u8, for<'a> fn(&'a str)> = HashMap::new();
+/// let weaker: &HashMap<u8, fn(&'static str)> = &map;
+/// ```
 pub struct HashMap<K: 'static, V: 'static, S = DefaultHashBuilder> {
     table: Table,
     hasher: S,
@@ -274,8 +282,12 @@ impl<'m, K, V, S> Pinned<'m, K, V, S> {
         let guard = unsafe { &*self.guard.get() };
         match guard {
             Some(guard) => guard,
-            // SAFETY: as above; `pin` runs no code that knows this `Pinned`.
-            None => unsafe { (*self.guard.get()).insert(pin()) },
+            None => {
+                // Pinning may collect, and so drop values, whose `Drop` may use this very `Pinned`: then there is a guard already.
+                let guard = pin();
+                // SAFETY: no user code runs between here and the end of the borrow, and no reference to `None`'s content is out.
+                unsafe { (*self.guard.get()).get_or_insert(guard) }
+            }
         }
     }
 
@@ -368,9 +380,13 @@ impl<'m, K: Hash + Eq + Send, V: Send, S: BuildHasher> Pinned<'m, K, V, S> {
         self.get_key_value(key).is_some()
     }
 
-    /// Inserts or replaces, and answers the value before. One allocation; lock-free; may split one bucket.
+    /// Inserts or replaces, and answers the value before. One cell for the entry; lock-free; may split one bucket. The key is cloned only if
+    /// another insert of the same key gets in the way.
     #[inline]
-    pub fn insert(&self, key: K, value: V) -> Option<&V> {
+    pub fn insert(&self, key: K, value: V) -> Option<&V>
+    where
+        K: Clone,
+    {
         let hash = self.hash(&key);
         let mut payload = self.map.entries.allocate(key, value);
         loop {
@@ -392,7 +408,10 @@ impl<'m, K: Hash + Eq + Send, V: Send, S: BuildHasher> Pinned<'m, K, V, S> {
     ///
     /// # Errors
     /// [`Present`] with the value that is there and the one that was not inserted.
-    pub fn insert_if_absent(&self, key: K, value: V) -> Result<&V, Present<'_, V>> {
+    pub fn insert_if_absent(&self, key: K, value: V) -> Result<&V, Present<'_, V>>
+    where
+        K: Clone,
+    {
         let hash = self.hash(&key);
         if let Some(hit) = self.find(hash, &key) {
             return Err(Present { current: &self.entry(hit.payload()).value, rejected: value });

@@ -14,7 +14,7 @@
 //!
 //! # Invariants
 //! - **P1** A cell is in one place: with its owner, on a shelf, uncut, or in a `returned`.
-//! - **P2** Only the holder of `busy` touches the shelf. Nobody waits for it: who finds a stripe busy goes on to the next, and makes a slab for itself
+//! - **P2** Only the holder of `busy` touches the shelf. Nobody waits for it: who finds a stripe busy goes on to the next, and does without a shelf
 //!   if all are. A thread that stops as the holder keeps that shelf's cells from the others, nothing else.
 //! - **P3** A stack of returned cells is only ever taken whole. So the link in a cell is read by nobody but whoever took it, there is no ABA,
 //!   and a cell may come back at once or through the epoch, as its owner likes.
@@ -131,6 +131,25 @@ impl Pool {
                 return cell;
             }
         }
+        self.take_without_shelf()
+    }
+
+    /// Every shelf is in somebody's hands: a cell that came back, or a new one.
+    #[cold]
+    fn take_without_shelf(&self) -> NonNull<u8> {
+        for stripe in &self.stripes {
+            if let Some(first) = NonNull::new(stripe.take_returned()) {
+                // SAFETY: the whole stack is ours (P3).
+                let mut rest = unsafe { first.as_ref() }.next;
+                while let Some(cell) = NonNull::new(rest) {
+                    // SAFETY: as above; the link is read before the cell is given away.
+                    rest = unsafe { cell.as_ref() }.next;
+                    // SAFETY: ours, given once.
+                    unsafe { stripe.give(cell.cast()) };
+                }
+                return first.cast();
+            }
+        }
         let slabs = &self.stripes[0].slabs;
         slabs.grow(slabs.cell.size()).0
     }
@@ -156,10 +175,14 @@ impl Pool {
         unsafe { NonNull::new_unchecked(cell) }
     }
 
-    /// What other stripes got back, so that one thread may insert for ever what another removes; else a new slab.
+    /// What other stripes have to spare, so that one thread may insert for ever what another removes, and nothing stays with a thread that has
+    /// gone; else a new slab.
     #[cold]
     fn refill(&self, stripe: &Stripe, shelf: &mut Shelf) {
-        if let Some(free) = self.stripes.iter().map(|other| other.take_returned()).find(|free| !free.is_null()) {
+        let spare = self.stripes.iter().map(|other| other.take_returned()).find(|free| !free.is_null());
+        // Our own is busy, with us.
+        let spare = spare.or_else(|| self.stripes.iter().filter_map(|other| other.take_shelf()).next());
+        if let Some(free) = spare {
             shelf.free = free;
             return;
         }
@@ -190,6 +213,18 @@ impl Stripe {
         }
     }
 
+    /// The free cells of the shelf, unless there are none or somebody holds it.
+    fn take_shelf(&self) -> Option<*mut Free> {
+        // Acquire and Release: as in `take` (E1).
+        if self.busy.swap(1, Ordering::Acquire) != 0 {
+            return None;
+        }
+        // SAFETY: we hold the stripe (P2).
+        let free = self.shelf.with_mut(|shelf| std::mem::replace(unsafe { &mut (*shelf).free }, null_mut()));
+        self.busy.store(0, Ordering::Release);
+        (!free.is_null()).then_some(free)
+    }
+
     /// All cells that came back, as a list that is the caller's.
     #[inline]
     fn take_returned(&self) -> *mut Free {
@@ -208,7 +243,9 @@ impl Slabs {
     fn grow(&self, bytes: usize) -> (NonNull<u8>, usize) {
         let cells = (bytes / self.cell.size()).max(1);
         let align = if bytes == SLAB_BYTES_MAX { SLAB_BYTES_MAX } else { self.cell.align() };
-        let layout = Layout::from_size_align(cells * self.cell.size(), align.max(self.cell.align()));
+        // A slab that is to be a huge page is one to the last byte, also where cells do not fill it.
+        let size = if bytes == SLAB_BYTES_MAX { bytes.max(cells * self.cell.size()) } else { cells * self.cell.size() };
+        let layout = Layout::from_size_align(size, align.max(self.cell.align()));
         let layout = layout.expect("a slab is a few cells, or at most a huge page");
         // SAFETY: the layout is not empty: a cell holds a link at least.
         let Some(memory) = NonNull::new(unsafe { alloc(layout) }) else { handle_alloc_error(layout) };
@@ -307,6 +344,48 @@ mod tests {
         }
         let (second, third) = (pool.take(), pool.take());
         assert!(first != second && second != third);
+    }
+
+    /// Threads that come and go, each taking much and giving it back: what they leave on their shelves is used by the next.
+    #[test]
+    fn shelves_of_threads_that_have_gone_are_used_up() {
+        let pool = Pool::new(Layout::new::<[u64; 2]>());
+        let mut slabs_after_first = 0;
+        for thread in 0..2 * STRIPES {
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    let cells: Vec<usize> = (0..50_000).map(|_| pool.take().as_ptr() as usize).collect();
+                    for cell in cells {
+                        // SAFETY: taken above, given once.
+                        unsafe { pool.own().give(NonNull::new(cell as *mut u8).expect("a cell")) };
+                    }
+                    // One more, so that what came back is on the shelf.
+                    let last = pool.take();
+                    // SAFETY: as above.
+                    unsafe { pool.own().give(last) };
+                });
+            });
+            if thread == 0 {
+                slabs_after_first = slabs(&pool);
+            }
+        }
+        assert!(slabs(&pool) <= 2 * slabs_after_first, "{} slabs after {slabs_after_first}", slabs(&pool));
+    }
+
+    #[test]
+    fn without_a_shelf_cells_come_round_all_the_same() {
+        let pool = Pool::new(Layout::new::<u64>());
+        for stripe in &pool.stripes {
+            stripe.busy.store(1, Ordering::Relaxed);
+        }
+        for _ in 0..1_000 {
+            let cells = [pool.take(), pool.take(), pool.take()];
+            for cell in cells {
+                // SAFETY: taken above, given once.
+                unsafe { pool.own().give(cell) };
+            }
+        }
+        assert!(slabs(&pool) <= 3, "{} slabs for three cells", slabs(&pool));
     }
 
     /// One thread inserts for ever what another removes: memory stays what the cells in flight need.

@@ -343,3 +343,36 @@ fn garbage_of_large_batches_is_collected() {
     // Other tests pin the same collector, so this is no exact figure; without collections it is nearly all two millions.
     assert!(most < 500_000, "{most} values are alive in a map of 200");
 }
+
+/// Values whose drop changes a map are dropped by collections, whose retirements must not begin collections in turn: a backlog would be a recursion.
+#[test]
+fn drops_that_change_a_map_do_not_nest() {
+    use std::sync::Arc;
+    struct Echo(Arc<HashMap<u64, u64>>, u64);
+    impl Drop for Echo {
+        fn drop(&mut self) {
+            let map = self.0.pin();
+            map.insert(self.1 % 64, self.1);
+            map.remove(&(self.1 % 64));
+        }
+    }
+    let other = Arc::new(HashMap::new());
+    let work = move || {
+        let map = HashMap::new();
+        let backlog = map.pin();
+        for i in 0..60_000 {
+            backlog.insert(i % 10, Echo(Arc::clone(&other), i));
+        }
+        drop(backlog);
+        for i in 0..60_000 {
+            map.pin().insert(i % 10, Echo(Arc::clone(&other), i));
+        }
+        assert_eq!(map.len(), 10);
+    };
+    std::thread::Builder::new()
+        .stack_size(256 << 10)
+        .spawn(work)
+        .expect("a thread")
+        .join()
+        .expect("the stack is enough");
+}

@@ -5,8 +5,8 @@
 //! still pinned: no ABA (T5). Slabs are freed with the pool.
 
 use super::bucket::Overflow;
-use crate::sync::Guard;
 use crate::sync::{AtomicPtr, AtomicU64, Ordering};
+use crate::sync::{Ending, Guard};
 use std::sync::Arc;
 
 /// Overflows in a slab: one 4 KiB page.
@@ -129,7 +129,10 @@ impl OverflowPool {
         // Left alone, the epoch runs some 500 closures in 128 pins, and a pin may be a batch of hundreds of inserts: retired buckets would
         // pile up while the pool makes fresh ones. So one retirement in 64, about what a bag of closures holds, asks for a collection. Told by the address, which costs no
         // count, and fresh slabs bring more of them.
-        if cfg!(not(crossbeam_loom)) && (address / size_of::<Overflow>() as u64).is_multiple_of(FLUSH_EVERY) {
+        if cfg!(not(crossbeam_loom))
+            && !Ending::is_on()
+            && (address / size_of::<Overflow>() as u64).is_multiple_of(FLUSH_EVERY)
+        {
             guard.flush();
         }
     }

@@ -79,12 +79,15 @@ impl Ring {
     /// # Errors
     /// When the system has no io_uring, forbids it, or lacks something of Linux 6.1.
     pub(super) fn new(connections: usize) -> io::Result<Self> {
+        // Room for all that one turn can bring, so that no completion waits behind what the next turn sends: each connection's short send, its end of a
+        // receive for want of a buffer and its room to send, and every buffer.
+        let completions = (connections * 4 + BUFFERS_MAX).next_power_of_two().clamp(2 * ENTRIES as usize, 1 << 16);
         let uring = IoUring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()
             .setup_submit_all()
             .setup_clamp()
-            .setup_cqsize((connections * 2).next_power_of_two().clamp(2 * ENTRIES as usize, 1 << 16) as u32)
+            .setup_cqsize(completions as u32)
             .build(ENTRIES)?;
         if !uring.params().is_feature_nodrop() || !uring.params().is_feature_skip_cqe_on_success() {
             return Err(io::ErrorKind::Unsupported.into());
