@@ -130,3 +130,22 @@ mod model {
         }
     }
 }
+
+/// Runs a model in every schedule with so many preemptions, unless `LOOM_MAX_PREEMPTIONS` says otherwise, and fails if there was but one: then
+/// its threads never met.
+#[cfg(all(test, crossbeam_loom))]
+pub(crate) fn check(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = builder.preemption_bound.or(Some(preemptions));
+    // The longest models take some thousand steps; loom's own limit is meant to find endless loops.
+    builder.max_branches = 10_000;
+    let schedules = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&schedules);
+    builder.check(move || {
+        count.fetch_add(1, Ordering::Relaxed);
+        model();
+    });
+    assert!(schedules.load(Ordering::Relaxed) > 1, "the threads of a model meet");
+}

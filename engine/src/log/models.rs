@@ -5,6 +5,7 @@
 
 use super::record::{Expiry, State};
 use super::segments::{Queue, Seen, Segments};
+use crate::sync::check;
 use crate::sync::{AtomicU64, Ordering, fence, pin};
 use loom::cell::UnsafeCell;
 use loom::thread;
@@ -69,12 +70,6 @@ impl Model {
 /// Takes the oldest segment of the small queue, as a cleaner does.
 fn take_oldest(segments: &Segments) -> Option<Seen> {
     segments.survey(0).oldest[Queue::Small as usize].filter(|&seen| segments.take_if(seen))
-}
-
-fn check(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = builder.preemption_bound.or(Some(preemptions));
-    builder.check(model);
 }
 
 #[test]

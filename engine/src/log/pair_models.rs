@@ -5,6 +5,7 @@
 //! repeated here in a line each, with the orders of the index's word.
 
 use super::pair::{self, Pair, PairCell, Refusal};
+use crate::sync::check;
 use crate::sync::{AtomicU64, Ordering};
 use loom::thread;
 use std::sync::Arc;
@@ -164,12 +165,6 @@ impl Model {
     fn get(&self) -> Pair {
         self.find().1.pair.load()
     }
-}
-
-fn check(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = builder.preemption_bound.or(Some(preemptions));
-    builder.check(model);
 }
 
 fn spawn<T: 'static>(model: &Arc<Model>, work: impl FnOnce(&Model) -> T + 'static) -> thread::JoinHandle<T> {

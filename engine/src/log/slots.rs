@@ -153,6 +153,7 @@ mod tests {
 #[cfg(all(test, crossbeam_loom))]
 mod models {
     use super::*;
+    use crate::sync::check;
     use loom::cell::UnsafeCell;
     use loom::thread;
     use std::sync::Arc;
@@ -200,12 +201,6 @@ mod models {
             self.memory[slot as usize].with_mut(|memory| unsafe { *memory += 1 });
             self.slots.put(slot, &self.links);
         }
-    }
-
-    fn check(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
-        let mut builder = loom::model::Builder::new();
-        builder.preemption_bound = builder.preemption_bound.or(Some(preemptions));
-        builder.check(model);
     }
 
     /// One thread takes while the other takes the same slots and puts them back in another order: the link that the first has read is

@@ -469,7 +469,7 @@ mod models {
     /// Two threads, one stripe: while one holds the shelf, the other does without.
     #[test]
     fn p1_two_threads_take_and_give() {
-        loom::model(|| {
+        crate::sync::check(3, || {
             let shared = Arc::new((Pool::new(Layout::new::<u64>()), Owned::default()));
             let other = {
                 let shared = Arc::clone(&shared);
@@ -491,7 +491,7 @@ mod models {
     /// A stack is taken while somebody pushes to it: each cell comes out once.
     #[test]
     fn p3_pushes_race_with_a_taker() {
-        loom::model(|| {
+        crate::sync::check(3, || {
             let shared = Arc::new((Pool::new(Layout::new::<u64>()), Owned::default()));
             let (pool, owned) = &*shared;
             // The slab is used up, so that whoever takes must look at what came back.

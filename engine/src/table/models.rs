@@ -6,7 +6,7 @@
 //! schedule with that many forced switches.
 
 use super::*;
-use crate::sync::{Guard, pin};
+use crate::sync::{Guard, check, pin};
 use loom::cell::UnsafeCell;
 use loom::thread;
 use std::sync::atomic::AtomicUsize;
@@ -82,20 +82,6 @@ fn get((table, guard): At<'_>, hash: u64) -> Option<u64> {
 
 fn split((table, guard): At<'_>) {
     table.help_split(table.state(), &ByHash(0), guard);
-}
-
-fn check(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = builder.preemption_bound.or(Some(preemptions));
-    // The longest models take some thousand steps; loom's own limit is meant to find endless loops.
-    builder.max_branches = 10_000;
-    let schedules = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&schedules);
-    builder.check(move || {
-        count.fetch_add(1, Ordering::Relaxed);
-        model();
-    });
-    assert!(schedules.load(Ordering::Relaxed) > 1, "the threads of a model meet");
 }
 
 fn table() -> Arc<Table> {
