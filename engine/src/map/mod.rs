@@ -31,7 +31,7 @@
 //! allocations of their own. The index takes `64 / 4 * 1.06` = 17 bytes for an entry on average at any size (4 entries aimed at in a
 //! 64-byte bucket of 7, and about one overflow bucket in twenty), and never shrinks. Removed and replaced entries are dropped once all
 //! guards of that time are gone, in batches: a thread that stays pinned keeps all garbage of the process's default collector alive. Their memory
-//! is used for the next ones; it goes back to the system when the map has been dropped and what was removed from it collected. A map of nothing takes about 12 KiB.
+//! is used for the next ones; it goes back to the system when the map has been dropped and what was removed from it collected. A map of nothing takes about 8 KiB.
 //!
 //! # Where another map is better
 //! Values are never handed out mutably, and a change replaces the entry: for large values that change often, put an atomic or a lock into the value.

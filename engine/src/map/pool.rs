@@ -2,7 +2,7 @@
 //!
 //! An entry is small and short-lived, and found at random. The allocator would put 16 bytes into 32, on pages of 4 KiB that most
 //! look-ups miss in the TLB; cells have no header and large slabs lie on huge pages. The price: memory that a map has once used
-//! for entries stays the map's until it is dropped.
+//! for entries stays the map's until it is dropped, and what was removed from it collected.
 //!
 //! # Structure
 //! ```text
@@ -175,8 +175,8 @@ impl Pool {
         unsafe { NonNull::new_unchecked(cell) }
     }
 
-    /// What other stripes have to spare, so that one thread may insert for ever what another removes, and nothing stays with a thread that has
-    /// gone; else a new slab.
+    /// The free cells of another stripe, so that one thread may insert for ever what another removes, and those of a thread that has gone are
+    /// used; else a new slab.
     #[cold]
     fn refill(&self, stripe: &Stripe, shelf: &mut Shelf) {
         let spare = self.stripes.iter().map(|other| other.take_returned()).find(|free| !free.is_null());

@@ -376,3 +376,10 @@ fn drops_that_change_a_map_do_not_nest() {
         .join()
         .expect("the stack is enough");
 }
+
+/// The module documentation says 8 KiB: the map itself, 16 stripes of the pool, eight buckets.
+#[test]
+fn a_map_of_nothing_is_small() {
+    let map: HashMap<u64, u64> = HashMap::new();
+    assert!(size_of_val(&map) + 16 * 256 + map.index_bytes() <= 8 << 10, "{} bytes in place", size_of_val(&map));
+}
