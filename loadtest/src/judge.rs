@@ -238,6 +238,12 @@ impl Ledger {
         if known_writer && u64::from(stamp.version) < handed_out { Ok(()) } else { Err(Fault::UnwrittenValue) }
     }
 
+    /// The fault of a value that bears two stamps: torn, if both were handed out, else damaged.
+    fn mixture(&self, key: Key, head: Stamp, rest: Stamp) -> Fault {
+        let ours = |stamp: Stamp| stamp.run != self.run || self.check_written(key, stamp).is_ok();
+        if ours(head) && ours(rest) { Fault::TornValue } else { Fault::CorruptValue }
+    }
+
     /// Checks every element of a list, and that the newest one is new enough.
     fn check_list(&self, key: Key, floor: u64, data: &[u8], strict: bool) -> Result<(), Fault> {
         if data.is_empty() || !data.len().is_multiple_of(self.element_bytes) {
@@ -249,6 +255,7 @@ impl Ledger {
             let stamp = match value::origin(key, element) {
                 Origin::Stamped(stamp) => stamp,
                 Origin::Foreign => return Err(Fault::ForeignValue),
+                Origin::Mixed(head, rest) => return Err(self.mixture(key, head, rest)),
                 Origin::Unstamped | Origin::Corrupt => return Err(Fault::CorruptValue),
             };
             if stamp.run == self.run {
@@ -394,6 +401,7 @@ impl Author {
                 }
                 Origin::Unstamped => Ok(()),
                 Origin::Foreign => Err(Fault::ForeignValue),
+                Origin::Mixed(head, rest) => Err(self.ledger.mixture(key, head, rest)),
                 Origin::Corrupt => Err(Fault::CorruptValue),
             },
             Space::Lists => self.ledger.check_list(key, floor, data, strict),
@@ -445,17 +453,23 @@ mod tests {
             let ledger = Ledger::new(9, 2, books);
             let mut writer = Author::new(ledger.clone(), 1);
             let reader = Author::new(ledger, 0);
+            let older = writer.hand_out(5).stamp;
             let stamp = writer.hand_out(5).stamp;
-            let mut torn = value_of(5, stamp);
-            torn[31] ^= 1;
+            let unwritten = Stamp { version: stamp.version + 1, ..stamp };
+            let mut damaged = value_of(5, stamp);
+            damaged[31] ^= 1;
+            let spliced = |head: Stamp, rest: Stamp| [&value_of(5, head)[..20], &value_of(5, rest)[20..]].concat();
             let cases = [
                 (value_of(5, stamp), true, None),
                 (value_of(6, stamp), true, Some(Fault::ForeignValue)),
-                (torn, true, Some(Fault::CorruptValue)),
+                (damaged, true, Some(Fault::CorruptValue)),
+                (spliced(stamp, older), true, Some(Fault::TornValue)),
+                (spliced(older, stamp), true, Some(Fault::TornValue)),
+                (spliced(stamp, unwritten), true, Some(Fault::CorruptValue)),
                 (b"hello".to_vec(), true, Some(Fault::CorruptValue)),
                 (value_of(5, Stamp { run: 8, ..stamp }), true, Some(Fault::StaleValue)),
                 (value_of(5, Stamp { run: 8, ..stamp }), false, None),
-                (value_of(5, Stamp { version: stamp.version + 1, ..stamp }), true, Some(Fault::UnwrittenValue)),
+                (value_of(5, unwritten), true, Some(Fault::UnwrittenValue)),
                 (value_of(5, Stamp { writer: 7, ..stamp }), true, Some(Fault::UnwrittenValue)),
             ];
             for (value, strict, expected) in cases {
@@ -511,6 +525,7 @@ mod tests {
         author.answered(refused, Effect::None, Instant::now());
         assert_eq!(judge(&author, author.floor(5), &value_of(5, kept.stamp), true), []);
     }
+
     #[test]
     fn a_deleted_value_must_not_come_back() {
         let mut author = Author::new(Ledger::new(9, 1, Books::by_key(10)), 0);
@@ -593,12 +608,13 @@ mod tests {
         let mut foreign = Vec::new();
         value::write(&mut foreign, 5, Stamp { run: 9, writer: 0, version: 0 }, ELEMENT_BYTES_MIN);
         let [first, second, third] = &elements[..] else { unreachable!() };
-        let cases: [(Vec<u8>, Option<Fault>); 7] = [
+        let cases: [(Vec<u8>, Option<Fault>); 8] = [
             (elements.concat(), None),
             ([&third[..], first].concat(), None),
             ([&first[..], second].concat(), Some(Fault::StaleValue)),
             ([&third[..], third].concat(), Some(Fault::CorruptValue)),
             ([&third[..], &second[1..]].concat(), Some(Fault::CorruptValue)),
+            ([&third[..16], &second[16..]].concat(), Some(Fault::TornValue)),
             ([&third[..], &foreign].concat(), Some(Fault::ForeignValue)),
             (Vec::new(), Some(Fault::CorruptValue)),
         ];

@@ -35,7 +35,9 @@ pub enum Fault {
     WrongKey,
     /// A whole value, but of another key.
     ForeignValue,
-    /// A value that is damaged, torn, or not from this generator.
+    /// A mixture of two values that were written to the key.
+    TornValue,
+    /// A value that is damaged, or not from this generator.
     CorruptValue,
     /// A value that was overwritten before it was asked for: an old version, or of an earlier run.
     StaleValue,
@@ -53,7 +55,7 @@ pub enum Fault {
 
 impl Fault {
     /// All faults, in the order of the counters.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::ServerError,
         Self::ClientError,
         Self::UnknownCommand,
@@ -64,6 +66,7 @@ impl Fault {
         Self::Malformed,
         Self::WrongKey,
         Self::ForeignValue,
+        Self::TornValue,
         Self::CorruptValue,
         Self::StaleValue,
         Self::UnwrittenValue,
@@ -86,6 +89,7 @@ impl Fault {
             Self::Malformed => "malformed answers",
             Self::WrongKey => "answers for a wrong key",
             Self::ForeignValue => "values of another key",
+            Self::TornValue => "torn values",
             Self::CorruptValue => "corrupt values",
             Self::StaleValue => "stale values",
             Self::UnwrittenValue => "values that were never written",
@@ -103,6 +107,7 @@ impl Fault {
             Self::Malformed
                 | Self::WrongKey
                 | Self::ForeignValue
+                | Self::TornValue
                 | Self::CorruptValue
                 | Self::StaleValue
                 | Self::UnwrittenValue

@@ -1,7 +1,9 @@
 //! A tiny memcached with manners of one's choice: a thread per connection, one map behind a lock.
 //!
 //! It knows the requests that the generator makes but no expiry, and reads bytes with std alone, so that a mistake in the generator's own wire code shows.
+//! Only to forge a value it asks the generator's library what such a value looks like.
 
+use memkv_loadtest::value::{self, Origin, Stamp};
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -23,6 +25,8 @@ pub(crate) enum Manners {
     Torn,
     /// Every 100th hit is the first value of the key, whole but long overwritten.
     Stale,
+    /// Every 100th hit is a whole value that nobody has written yet.
+    Prophetic,
     /// Every 100th get is answered with a hit for a key that nobody asked for.
     WrongKey,
     /// Every 100th get is answered with nonsense.
@@ -180,7 +184,7 @@ fn answer(reader: &mut BufReader<&TcpStream>, answers: &mut Vec<u8>, shared: &Sh
                 store(words[0], key, value, cas_id, served, shared)
             });
         }
-        ["mg", key, ref flags @ ..] => meta_get(key, flags, answers, shared),
+        ["mg", key, ref flags @ ..] => meta_get(key, flags, served, answers, shared),
         ["mn"] => answers.extend_from_slice(b"MN\r\n"),
         ["ms", key, bytes, ref flags @ ..] => {
             let mut value = vec![0; bytes.parse::<usize>().expect("a length") + 2];
@@ -277,18 +281,18 @@ fn say(code: &str, flags: &[&str], answers: &mut Vec<u8>) {
     }
 }
 
-fn meta_get(key: &str, flags: &[&str], answers: &mut Vec<u8>, shared: &Shared) {
+fn meta_get(key: &str, flags: &[&str], served: u64, answers: &mut Vec<u8>, shared: &Shared) {
     let asks = |name| flags.iter().any(|flag| flag.starts_with(name));
-    let odd = shared.keys.fetch_add(1, Ordering::Relaxed).is_multiple_of(ODD_ONE);
-    match living(&mut lock(shared), key) {
-        Some(Values { latest, cas_id, .. }) if asks('v') => {
+    if shared.manners == Manners::Nonsense && served.is_multiple_of(ODD_ONE) {
+        answers.extend_from_slice(b"WHATEVER you say\r\n");
+        return;
+    }
+    let items = lock(shared);
+    match hit(&items, key, served, shared) {
+        Some(Hit { name, value, cas_id }) if asks('v') => {
             let cas_id = if asks('c') { format!(" c{cas_id}") } else { String::new() };
-            let mut value = latest.clone();
-            if odd && shared.manners == Manners::Corrupt {
-                value[0] ^= 4;
-            }
             let number = number_flag(flags);
-            answers.extend_from_slice(format!("VA {}{number} k{key}{cas_id}\r\n", value.len()).as_bytes());
+            answers.extend_from_slice(format!("VA {}{number} k{name}{cas_id}\r\n", value.len()).as_bytes());
             answers.extend_from_slice(&value);
             answers.extend_from_slice(b"\r\n");
         }
@@ -296,6 +300,42 @@ fn meta_get(key: &str, flags: &[&str], answers: &mut Vec<u8>, shared: &Shared) {
         None if asks('q') => {}
         None => answers.extend_from_slice(b"EN\r\n"),
     }
+}
+
+/// What the server shows of an item.
+struct Hit {
+    name: String,
+    value: Vec<u8>,
+    cas_id: u64,
+}
+
+/// What is found under a key, by the server's manners. Of counters and lists it shows what is there.
+fn hit(items: &HashMap<Vec<u8>, Values>, key: &str, served: u64, shared: &Shared) -> Option<Hit> {
+    let odd = shared.keys.fetch_add(1, Ordering::Relaxed).is_multiple_of(ODD_ONE);
+    let Values { first, latest, cas_id, .. } = items.get(key.as_bytes()).filter(|item| !item.deleted)?;
+    let mut value = latest.clone();
+    let mut name = key.to_owned();
+    let is_other = |(other, _): &(&Vec<u8>, _)| *other != key.as_bytes() && other[0] == key.as_bytes()[0];
+    match shared.manners {
+        Manners::Foreign if odd => value.clone_from(&items.iter().find(is_other).expect("another key").1.latest),
+        Manners::Corrupt if odd => *value.last_mut().expect("some bytes") ^= 4,
+        Manners::Torn if odd => value = [&latest[..20], &first[20..]].concat(),
+        Manners::Stale if odd => value.clone_from(first),
+        Manners::Prophetic if odd => value = prophecy(key, &value),
+        Manners::WrongKey if served.is_multiple_of(ODD_ONE) => name.push('x'),
+        Manners::Forgetful if odd => return None,
+        _ => {}
+    }
+    Some(Hit { name, value, cas_id: *cas_id })
+}
+
+/// The value that the writer of this one will write to the key much later.
+fn prophecy(key: &str, value: &[u8]) -> Vec<u8> {
+    let number = key[1..].parse().expect("the number of an item");
+    let Origin::Stamped(stamp) = value::origin(number, value) else { panic!("a value of item {number} is whole") };
+    let mut forged = Vec::new();
+    value::write(&mut forged, number, Stamp { version: stamp.version + 1_000_000, ..stamp }, value.len());
+    forged
 }
 
 fn lock(shared: &Shared) -> MutexGuard<'_, HashMap<Vec<u8>, Values>> {
@@ -327,30 +367,12 @@ fn store(word: &str, key: &str, value: Vec<u8>, cas_id: Option<u64>, served: u64
 
 fn get(keys: &[&str], with_cas_id: bool, served: u64, answers: &mut Vec<u8>, shared: &Shared) {
     let items = lock(shared);
-    let odd_request = served.is_multiple_of(ODD_ONE);
-    if shared.manners == Manners::Nonsense && odd_request {
+    if shared.manners == Manners::Nonsense && served.is_multiple_of(ODD_ONE) {
         answers.extend_from_slice(b"WHATEVER you say\r\n");
         return;
     }
     for key in keys {
-        let odd = shared.keys.fetch_add(1, Ordering::Relaxed).is_multiple_of(ODD_ONE);
-        let Some(Values { first, latest, cas_id, deleted: false }) = items.get(key.as_bytes()) else {
-            continue;
-        };
-        let mut value = latest.clone();
-        let mut name = (*key).to_owned();
-        match shared.manners {
-            Manners::Foreign if odd => {
-                let other = items.iter().find(|(other, _)| *other != key.as_bytes()).expect("another key");
-                value.clone_from(&other.1.latest);
-            }
-            Manners::Corrupt if odd => value[20] ^= 4,
-            Manners::Torn if odd => value = [&latest[..20], &first[20..]].concat(),
-            Manners::Stale if odd => value.clone_from(first),
-            Manners::WrongKey if odd_request => name.push('x'),
-            Manners::Forgetful if odd => continue,
-            _ => {}
-        }
+        let Some(Hit { name, value, cas_id }) = hit(&items, key, served, shared) else { continue };
         let cas_id = if with_cas_id { format!(" {cas_id}") } else { String::new() };
         answers.extend_from_slice(format!("VALUE {name} 0 {}{cas_id}\r\n", value.len()).as_bytes());
         answers.extend_from_slice(&value);
