@@ -13,11 +13,11 @@ use crate::load::Load;
 use crate::popularity::Popularity;
 use crate::process::{Endpoint, Server};
 use crate::progress::{Goal, Progress};
-use crate::record::{LiveTotals, Record};
+use crate::record::{Fault, LiveTotals, Record};
 use crate::run::{STATS_PATIENCE, run_mark, serialize_display};
 use crate::spread::Spread;
 use crate::stats::Stats;
-use crate::units::short;
+use crate::units::{counted, short};
 use crate::worker::Ended;
 use crate::workload::{Draws, Mix};
 use clap::ValueEnum;
@@ -37,6 +37,8 @@ pub struct ComparePlan {
     pub b: Contender,
     /// The requests; all keys are written first.
     pub load: Load,
+    /// What is common to all workloads, in words.
+    pub items: String,
     /// What is measured.
     pub workloads: Vec<Named>,
     /// Measured slices of each server.
@@ -80,6 +82,14 @@ pub struct Named {
 pub enum Suite {
     /// get, set, both pipelined 16 deep, and gets of 100 keys
     Foundation,
+}
+
+impl fmt::Display for Suite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Foundation => f.write_str("foundation"),
+        }
+    }
 }
 
 impl Suite {
@@ -127,7 +137,7 @@ pub struct Side {
     /// Hits among the keys asked for.
     pub hit_ratio: Option<f64>,
     /// Errors by kind.
-    pub errors: BTreeMap<&'static str, u64>,
+    pub errors: BTreeMap<Fault, u64>,
     /// Answers among the errors that no correct server gives.
     pub wrong_answers: u64,
 }
@@ -156,7 +166,7 @@ pub struct CompareReport {
     pub a: String,
     /// Command of the server that is compared.
     pub b: String,
-    /// Names and sizes, in words.
+    /// The requests, in words; of a suite what is common to its workloads.
     pub items: String,
     /// Connections to each server.
     pub connections: usize,
@@ -211,7 +221,7 @@ pub fn compare(plan: &ComparePlan, quiet: bool, stop: &AtomicBool) -> Result<Com
     Ok(CompareReport {
         a: plan.a.endpoint.to_string(),
         b: plan.b.endpoint.to_string(),
-        items: plan.load.description.clone(),
+        items: plan.items.clone(),
         connections: plan.load.shape.connections,
         threads: plan.load.shape.threads,
         io: a.fleet.io(),
@@ -259,8 +269,7 @@ fn contestant(
     contestant.check_end(filled.ended)?;
     if filled.record.sets < load.fill_total() {
         let stored = filled.record.sets;
-        let faults: Vec<String> =
-            filled.record.faults().map(|(fault, count)| format!("{count} {}", fault.name())).collect();
+        let faults: Vec<String> = filled.record.faults().map(|(fault, count)| fault.counted(count)).collect();
         let reason = format!("it stored only {stored} of {} items: {}", load.fill_total(), faults.join(", "));
         return Err(Error::ServerLost { target: contestant.name, reason });
     }
@@ -369,7 +378,7 @@ fn side(slices: Vec<Slice>, record: &Record) -> Side {
         server_cpu_ns: Spread::of(slices.iter().filter_map(|slice| slice.server_cpu_ns)),
         client_cpu_ns: spread(slices.iter().map(|slice| slice.client_cpu_ns)),
         hit_ratio: record.hit_ratio(),
-        errors: record.faults().map(|(fault, count)| (fault.name(), count)).collect(),
+        errors: record.faults().collect(),
         wrong_answers: record.wrong_answers(),
         slices,
     }
@@ -410,6 +419,16 @@ impl Comparison {
     }
 }
 
+impl Comparison {
+    /// The verdict, and how sure it is.
+    pub fn verdict_with_interval(&self) -> String {
+        match self.cpu_ratio.unwrap_or(self.throughput_ratio).median_interval {
+            Some((low, high)) => format!("{} (95 % interval of B/A {low:.3}..{high:.3})", self.verdict()),
+            None => format!("{} (too few slices for an interval)", self.verdict()),
+        }
+    }
+}
+
 impl fmt::Display for CompareReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "A           {}", self.a)?;
@@ -417,8 +436,10 @@ impl fmt::Display for CompareReport {
         writeln!(f, "workload    {}", self.items)?;
         writeln!(
             f,
-            "client      {} connections to each on {} threads, by {}, closed loop",
-            self.connections, self.threads, self.io
+            "client      {} to each on {}, by {}, closed loop",
+            counted(self.connections, "connection"),
+            counted(self.threads, "thread"),
+            self.io
         )?;
         let core = |cpu: Option<usize>| cpu.map_or("any core".into(), |cpu| format!("core {cpu}"));
         writeln!(f, "cores       servers on {}, client on {}", core(self.server_cpu), core(self.client_cpu))?;
@@ -479,15 +500,11 @@ impl fmt::Display for Comparison {
         let hits = |side: &Side| side.hit_ratio.map_or("-".into(), |ratio| format!("{:.2} %", ratio * 100.0));
         line("hits", hits(a), hits(b), String::new())?;
         for (name, side) in [("A", a), ("B", b)] {
-            for (error, count) in &side.errors {
-                writeln!(f, "  {name} gave {count} {error}")?;
+            for (fault, count) in &side.errors {
+                writeln!(f, "  {name} gave {}", fault.counted(*count))?;
             }
         }
-        if let Some((low, high)) = self.cpu_ratio.unwrap_or(self.throughput_ratio).median_interval {
-            writeln!(f, "  verdict: {} (95 % interval of B/A {low:.3}..{high:.3})", self.verdict())
-        } else {
-            writeln!(f, "  verdict: {} (too few slices for an interval)", self.verdict())
-        }
+        writeln!(f, "  verdict: {}", self.verdict_with_interval())
     }
 }
 

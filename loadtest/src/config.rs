@@ -435,14 +435,21 @@ impl CompareArgs {
             }
         }
         let load = self.load.load()?;
-        let workloads = match self.suite {
-            Some(suite) => suite.workloads(&load.mix.popularity),
-            None => vec![Named { name: load.description.clone(), mix: load.mix.clone(), depth: load.depth }],
+        let (workloads, items) = match self.suite {
+            Some(suite) => {
+                (suite.workloads(&load.mix.popularity), format!("suite {suite}: {}", load.items_description))
+            }
+            None => {
+                let words = &load.description;
+                let named = Named { name: words.clone(), mix: load.mix.clone(), depth: load.depth };
+                (vec![named], words.clone())
+            }
         };
         Ok(ComparePlan {
             a: Contender { endpoint: self.a.clone(), pid: self.a_pid },
             b: Contender { endpoint: self.b.clone(), pid: self.b_pid },
             load,
+            items,
             workloads,
             slices: self.slices,
             slice: self.slice,

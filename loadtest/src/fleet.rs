@@ -103,6 +103,11 @@ impl Fleet {
         self.workers.len()
     }
 
+    /// Number of connections that are open.
+    pub fn connections(&self) -> usize {
+        self.workers.iter().map(Worker::open_connections).sum()
+    }
+
     /// How the last drive talked to the system.
     pub fn io(&self) -> Io {
         let any_epoll = self.workers.iter().any(|worker| worker.io == Io::Epoll);

@@ -1,6 +1,6 @@
 //! Results as one HTML page with plots: nothing in it is loaded from elsewhere.
 
-use crate::compare::CompareReport;
+use crate::compare::{CompareReport, Comparison};
 use crate::error::Error;
 use crate::plot::{Bars, Plot, Scale, Series, bars, escape};
 use crate::run::RunReport;
@@ -15,11 +15,11 @@ use std::path::Path;
 const CURVE_STEPS: u32 = 5;
 
 const STYLE: &str = "
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 800px; margin: 2em auto; padding: 0 1em; color: #222; background: #fff }
-h1 { font-size: 1.4em } svg { width: 100%; height: auto; margin: 1em 0; font: 12px system-ui, sans-serif }
-pre { overflow-x: auto; background: #f4f4f4; padding: 1em; font-size: 12px }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 940px; margin: 2em auto; padding: 0 1em; color: #222; background: #fff }
+h1 { font-size: 1.4em } svg { display: block; width: 100%; max-width: 800px; height: auto; margin: 1em 0; font: 12px system-ui, sans-serif }
+pre { overflow-x: auto; white-space: pre-wrap; background: #f4f4f4; padding: 1em; font-size: 12px }
 svg text { fill: #222 } .title { font-weight: 600; font-size: 14px } .grid { stroke: #ddd }
-.limit { stroke: #b00; stroke-dasharray: 6 4 } .whisker { stroke: #222; stroke-width: 1.5 }
+.limit { stroke: #b00; stroke-dasharray: 6 4 } dt { float: left; clear: left; font-weight: 600 } dd { margin-left: 2em; overflow-wrap: anywhere } .whisker { stroke: #222; stroke-width: 1.5 }
 @media (prefers-color-scheme: dark) {
   body { color: #ddd; background: #1b1b1b } pre { background: #262626 } svg text { fill: #ddd } .grid { stroke: #3a3a3a }
   .whisker { stroke: #ddd } .limit { stroke: #f66 }
@@ -29,10 +29,19 @@ svg text { fill: #222 } .title { font-weight: 600; font-size: 14px } .grid { str
 pub trait Page: Display {
     /// The page's headline.
     fn title(&self) -> String;
+    /// What it comes to: paragraphs of HTML.
+    fn summary(&self) -> String;
     /// Its plots, as SVG.
     fn plots(&self) -> Vec<String>;
     /// What its figures do not show.
-    fn caveats(&self) -> &'static [&'static str];
+    fn caveats(&self) -> Vec<&'static str>;
+
+    /// The caveats as text, to stand below the result.
+    fn caveats_as_text(&self) -> String {
+        let lines = self.caveats().into_iter().enumerate();
+        let head = |index| if index == 0 { "not shown" } else { "" };
+        format!("\n{}", lines.map(|(index, caveat)| format!("{:<12}{caveat}\n", head(index))).collect::<String>())
+    }
 
     /// The whole page.
     fn to_html(&self) -> String {
@@ -41,13 +50,18 @@ pub trait Page: Display {
         format!(
             "<!doctype html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\">\
              <meta name=\"viewport\" content=\"width=device-width\">\n<title>{title}</title>\n<style>{STYLE}</style></head>\n\
-             <body>\n<h1>{title}</h1>\n{}\n<pre>{}</pre>\n<h2>What the figures do not show</h2>\n<ul>\n{caveats}</ul>\n\
+             <body>\n<h1>{title}</h1>\n{}\n{}\n<pre>{}</pre>\n<h2>What the figures do not show</h2>\n<ul>\n{caveats}</ul>\n\
              <p>Made by memkv-loadtest {}.</p>\n</body>\n</html>\n",
+            self.summary(),
             self.plots().concat(),
             escape(&self.to_string()),
             env!("CARGO_PKG_VERSION"),
         )
     }
+}
+
+fn paragraph(text: &str) -> String {
+    format!("<p><b>{}</b></p>\n", escape(text))
 }
 
 /// Writes a result's page to a file.
@@ -73,6 +87,10 @@ impl Page for RunReport {
         format!("Load on {}", self.server)
     }
 
+    fn summary(&self) -> String {
+        paragraph(&self.verdict())
+    }
+
     fn plots(&self) -> Vec<String> {
         let Some(load) = &self.load else { return Vec::new() };
         let open_loop = !load.uncorrected_ns.is_empty();
@@ -89,6 +107,7 @@ impl Page for RunReport {
                 y: ("microseconds".into(), Scale::Log),
                 series: curves.into_iter().flatten().collect(),
                 limit: None,
+                mark: None,
             }
             .to_svg(),
         ];
@@ -99,6 +118,7 @@ impl Page for RunReport {
                 y: (name.into(), Scale::Linear),
                 series: vec![Series { name: name.into(), points, marked: false }],
                 limit: None,
+                mark: None,
             }
             .to_svg()
         };
@@ -116,12 +136,20 @@ impl Page for RunReport {
         plots
     }
 
-    fn caveats(&self) -> &'static [&'static str] {
-        &[
-            "In a closed loop a slow server is asked less, so its pauses hide: only an open loop (--rate) shows what users wait.",
+    fn caveats(&self) -> Vec<&'static str> {
+        let of_the_loop = match self.offered_per_s {
+            None => {
+                "In a closed loop a slow server is asked less, so its pauses hide: only an open loop (--rate) shows what users wait."
+            }
+            Some(_) => {
+                "What happens less often than once in a run is not in it, and a high percentile of few requests is chance."
+            }
+        };
+        vec![
+            of_the_loop,
             "Where the client itself was late or busy all the time, the figures are the client's.",
-            "Counters over time lag by up to a quarter of a second.",
             "Requests are drawn from distributions: bursts and habits of real clients are missing.",
+            "The figures hold for this machine, its network and this number of connections.",
         ]
     }
 }
@@ -129,6 +157,10 @@ impl Page for RunReport {
 impl Page for SweepReport {
     fn title(&self) -> String {
         format!("{} on {}", self.objective, self.server)
+    }
+
+    fn summary(&self) -> String {
+        paragraph(&self.verdict())
     }
 
     fn plots(&self) -> Vec<String> {
@@ -151,6 +183,7 @@ impl Page for SweepReport {
                 series("max", &quantile(1.0)),
             ],
             limit: Some((self.objective.clone(), self.objective_limit_us)),
+            mark: self.knee.map(|knee| ("knee".into(), knee)),
         };
         let answered = Plot {
             title: "Answered against due".into(),
@@ -158,12 +191,13 @@ impl Page for SweepReport {
             y: ("requests/s answered".into(), Scale::Log),
             series: vec![series("answered", &|point| point.phase.requests_per_s)],
             limit: None,
+            mark: self.knee.map(|knee| ("knee".into(), knee)),
         };
-        vec![format!("<p><b>{}</b></p>\n", escape(&self.verdict())), latency.to_svg(), answered.to_svg()]
+        vec![latency.to_svg(), answered.to_svg()]
     }
 
-    fn caveats(&self) -> &'static [&'static str] {
-        &[
+    fn caveats(&self) -> Vec<&'static str> {
+        vec![
             "Each rate was kept for a few seconds: what happens more rarely is not in its point.",
             "Points at which the client was late or busy say nothing about the server.",
             "The knee belongs to this workload, this number of connections and this machine.",
@@ -176,36 +210,69 @@ impl Page for CompareReport {
         "Two servers side by side".into()
     }
 
+    fn summary(&self) -> String {
+        let servers = [("A", &self.a), ("B", &self.b)];
+        let named = servers.map(|(name, server)| format!("<dt>{name}</dt><dd><code>{}</code></dd>\n", escape(server)));
+        let verdicts = self.comparisons.iter().map(|comparison| {
+            let name = if self.comparisons.len() > 1 { format!("{}: ", comparison.workload) } else { String::new() };
+            paragraph(&format!("{name}{}", comparison.verdict_with_interval()))
+        });
+        format!("<dl>\n{}</dl>\n{}", named.concat(), verdicts.collect::<String>())
+    }
+
     fn plots(&self) -> Vec<String> {
         let rows = |figure: &dyn Fn(&crate::compare::Side) -> Option<Spread>| -> Vec<Bars> {
             let bar =
                 |side: &crate::compare::Side| figure(side).map(|Spread { median, min, max, .. }| (median, min, max));
-            let row = |comparison: &crate::compare::Comparison| {
+            let row = |comparison: &Comparison| {
                 let sides = [bar(&comparison.a), bar(&comparison.b)].into_iter().flatten().collect::<Vec<_>>();
-                let name = if self.comparisons.len() > 1 { comparison.workload.clone() } else { "workload".into() };
-                (sides.len() == 2).then_some((name, sides))
+                (sides.len() == 2).then(|| (self.row_name(comparison), sides))
             };
             self.comparisons.iter().filter_map(row).collect()
         };
         let plot = |title: &str, unit: &str, rows: Vec<Bars>| {
             (!rows.is_empty()).then(|| bars(title, &["A", "B"], unit, &rows))
         };
-        let verdicts = self.comparisons.iter().map(|comparison| {
-            format!("<p><b>{}:</b> {}</p>\n", escape(&comparison.workload), escape(&comparison.verdict()))
-        });
+        let ratio = |figure: &dyn Fn(&Comparison) -> Option<Spread>| -> Vec<Bars> {
+            let row = |comparison: &Comparison| {
+                let Spread { median, min, max, median_interval } = figure(comparison)?;
+                let (low, high) = median_interval.unwrap_or((min, max));
+                Some((self.row_name(comparison), vec![(median, low, high)]))
+            };
+            self.comparisons.iter().filter_map(row).collect()
+        };
+        let ratio_plot = |title: &str, rows: Vec<Bars>| {
+            (!rows.is_empty()).then(|| bars(title, &["B/A"], "1 is as much as A; median and its 95 % interval", &rows))
+        };
         let plots = [
-            plot("The server's CPU time", "ns per request", rows(&|side| side.server_cpu_ns)),
-            plot("Throughput", "requests/s", rows(&|side| Some(side.requests_per_s))),
+            ratio_plot("CPU time per request, B over A", ratio(&|comparison| comparison.cpu_ratio)),
+            ratio_plot("Throughput, B over A", ratio(&|comparison| Some(comparison.throughput_ratio))),
+            plot(
+                "The server's CPU time",
+                "ns per request: median, least and greatest of the slices",
+                rows(&|side| side.server_cpu_ns),
+            ),
+            plot(
+                "Throughput",
+                "requests/s: median, least and greatest of the slices",
+                rows(&|side| Some(side.requests_per_s)),
+            ),
         ];
-        verdicts.chain(plots.into_iter().flatten()).collect()
+        plots.into_iter().flatten().collect()
     }
 
-    fn caveats(&self) -> &'static [&'static str] {
-        &[
-            "Bars are medians over the slices, whiskers their least and greatest; verdicts rest on neighbouring slices.",
+    fn caveats(&self) -> Vec<&'static str> {
+        vec![
             "Servers that share one core show what a request costs, not how they scale.",
             "The loop is closed: throughput on a shared core includes the client's own work.",
         ]
+    }
+}
+
+impl CompareReport {
+    /// What a plot calls a workload.
+    fn row_name(&self, comparison: &Comparison) -> String {
+        if self.comparisons.len() > 1 { comparison.workload.clone() } else { "workload".into() }
     }
 }
 

@@ -10,7 +10,7 @@ use crate::preset::Preset;
 use crate::sizes::Sizes;
 use crate::space::Space;
 use crate::spec::Weights;
-use crate::units::{parse_count, parse_duration};
+use crate::units::{counted, parse_count, parse_duration};
 use crate::workload::{Dialect, Items, Mix, Ttls, ValueSizes};
 use clap::Args;
 use std::sync::Arc;
@@ -137,6 +137,8 @@ pub struct Load {
     pub seed: u64,
     /// The requests in words, for the report.
     pub description: String,
+    /// The same without the proportions of operations.
+    pub items_description: String,
 }
 
 impl Load {
@@ -184,6 +186,7 @@ impl LoadArgs {
             patience: self.timeout,
             seed: self.seed,
             description: self.describe(&choices),
+            items_description: self.describe_items(&choices),
         })
     }
 
@@ -235,17 +238,20 @@ impl LoadArgs {
 
     /// The requests in words.
     fn describe(&self, choices: &Choices) -> String {
-        let Choices { weights, keys, key_size, value_size, skew, ttls, look_aside } = choices;
         let mut text = String::new();
         if let Some(preset) = self.preset {
             text += &format!("{} ({}; synthetic): ", preset.name, preset.source);
         }
-        text += &format!(
-            "{}, {} keys per get, {} requests at a time, {skew} over {keys} keys of {key_size} with values of {value_size}",
-            weights.describe(),
-            self.multiget,
-            self.depth,
-        );
+        let keys = counted(self.multiget, "key");
+        let requests = counted(self.depth, "request");
+        text += &format!("{}, {keys} per get, {requests} at a time, ", choices.weights.describe());
+        text + &self.describe_items(choices)
+    }
+
+    /// Keys and values, and how they are asked for, in words.
+    fn describe_items(&self, choices: &Choices) -> String {
+        let Choices { keys, key_size, value_size, skew, ttls, look_aside, .. } = choices;
+        let mut text = format!("{skew} over {} of {key_size} with values of {value_size}", counted(*keys, "key"));
         if ttls.0.iter().any(|(_, seconds)| *seconds > 0) {
             text += &format!(" that live {}", ttls.describe());
         }
@@ -258,7 +264,7 @@ impl LoadArgs {
             text += ", look-aside";
         }
         if let Some(churn) = self.churn {
-            text += &format!(", a new connection after {churn} requests");
+            text += &format!(", a new connection after {}", counted(churn, "request"));
         }
         text
     }

@@ -4,6 +4,7 @@ use clap::Parser as _;
 use clap::error::ErrorKind;
 use memkv_loadtest::config::{Cli, Command, CompareArgs, MemoryArgs, ReplayArgs, RunArgs, SweepArgs};
 use memkv_loadtest::error::{EXIT_OK, EXIT_USAGE, Error};
+use memkv_loadtest::html::Page as _;
 use memkv_loadtest::{compare, hgrm, html, memory, preset, replay, report, run, sweep};
 use signal_hook::consts::TERM_SIGNALS;
 use std::process::ExitCode;
@@ -39,7 +40,7 @@ fn main() -> ExitCode {
 
 fn run_command(args: &RunArgs, stop: &AtomicBool) -> Result<u8, Error> {
     let result = run::run(&args.plan()?, args.quiet, stop)?;
-    print!("{result}");
+    print!("{result}{}", result.caveats_as_text());
     if let Some(path) = &args.json {
         report::write_json(path, &result)?;
     }
@@ -54,7 +55,7 @@ fn run_command(args: &RunArgs, stop: &AtomicBool) -> Result<u8, Error> {
 
 fn sweep_command(args: &SweepArgs, stop: &AtomicBool) -> Result<u8, Error> {
     let result = sweep::sweep(&args.plan()?, args.quiet, stop)?;
-    print!("{result}");
+    print!("{result}{}", result.caveats_as_text());
     if let Some(path) = &args.json {
         report::write_json(path, &result)?;
     }
@@ -66,7 +67,7 @@ fn sweep_command(args: &SweepArgs, stop: &AtomicBool) -> Result<u8, Error> {
 
 fn compare_command(args: &CompareArgs, stop: &AtomicBool) -> Result<u8, Error> {
     let result = compare::compare(&args.plan()?, args.quiet, stop)?;
-    print!("{result}");
+    print!("{result}{}", result.caveats_as_text());
     if let Some(path) = &args.json {
         report::write_json(path, &result)?;
     }

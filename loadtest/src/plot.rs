@@ -50,6 +50,8 @@ pub struct Plot {
     pub series: Vec<Series>,
     /// A value of the vertical axis to point out, with its name.
     pub limit: Option<(String, f64)>,
+    /// The same for the horizontal axis.
+    pub mark: Option<(String, f64)>,
 }
 
 /// Text made safe for HTML and SVG.
@@ -117,7 +119,12 @@ impl Plot {
     pub fn to_svg(&self) -> String {
         let ((x_name, x_scale), (y_name, y_scale)) = (&self.x, &self.y);
         let points = || self.series.iter().flat_map(|series| &series.points);
-        let (x_low, x_high, x_ticks) = x_scale.ticks(points().map(|(x, _)| *x));
+        let (x_low, mut x_high, mut x_ticks) = x_scale.ticks(points().map(|(x, _)| *x));
+        if *x_scale == Scale::Linear {
+            // No empty room behind the last point.
+            x_high = points().map(|(x, _)| *x).fold(x_low, f64::max).max(x_low + 1e-9);
+            x_ticks.retain(|tick| *tick <= x_high);
+        }
         let limit = self.limit.iter().map(|(_, value)| *value);
         let (y_low, y_high, y_ticks) = y_scale.ticks(points().map(|(_, y)| *y).chain(limit));
         let x_of = |x| LEFT + (x_scale.map(x) - x_low) / (x_high - x_low) * (WIDTH - LEFT - RIGHT);
@@ -145,6 +152,11 @@ impl Plot {
             let y = y_of(*value);
             line(&mut svg, (LEFT, y), (right, y), "limit");
             text(&mut svg, (right - 4.0, y - 5.0), "end", name);
+        }
+        if let Some((name, value)) = &self.mark {
+            let x = x_of(*value);
+            line(&mut svg, (x, TOP), (x, bottom), "limit");
+            text(&mut svg, (x - 5.0, bottom - 6.0), "end", name);
         }
         for (series, colour) in self.series.iter().zip(COLOURS) {
             let mut path = String::new();
@@ -216,11 +228,12 @@ fn open_svg(title: &str, height: f64) -> String {
 fn legend(svg: &mut String, names: &[&str]) {
     let mut x = WIDTH - RIGHT;
     for (name, colour) in names.iter().zip(COLOURS.iter()).rev().filter(|_| names.len() > 1) {
-        text(svg, (x, 38.0), "end", name);
-        // About the width of a letter at the size that the page sets.
-        x -= 6.6 * name.chars().count() as f64 + 16.0;
+        // About the width of a wide letter at the size that the page sets.
+        x -= 7.2 * name.chars().count() as f64;
+        text(svg, (x, 38.0), "start", name);
+        x -= 15.0;
         put(svg, format_args!("<rect x=\"{x:.1}\" y=\"29\" width=\"10\" height=\"10\" fill=\"{colour}\"/>"));
-        x -= 12.0;
+        x -= 14.0;
     }
 }
 
@@ -268,6 +281,7 @@ mod tests {
                 Series { name: "empty".into(), points: Vec::new(), marked: false },
             ],
             limit: Some(("limit".into(), 1000.0)),
+            mark: Some(("mark".into(), 0.5)),
         };
         let svg = plot.to_svg();
         assert!(svg.contains("a &lt; b") && svg.contains("x &amp; y") && !svg.contains("NaN"), "{svg}");

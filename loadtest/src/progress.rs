@@ -1,7 +1,7 @@
 //! One line that says how far a phase has come: redrawn on a terminal, printed now and then elsewhere.
 
 use crate::record::LiveTotals;
-use crate::units::short;
+use crate::units::{counted, short};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{IsTerminal as _, stderr};
 use std::time::{Duration, Instant};
@@ -104,7 +104,7 @@ fn describe(before: LiveTotals, now: LiveTotals, elapsed: Duration) -> String {
         text += &format!(", {:.1} % hits", 100.0 * hits as f64 / keys as f64);
     }
     if now.faults > 0 {
-        text += &format!(", {} errors", now.faults);
+        text += &format!(", {}", counted(now.faults, "error"));
     }
     text
 }

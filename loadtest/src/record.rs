@@ -3,7 +3,7 @@
 //! Every worker has a record of its own and touches nobody else's; records are added up when the workers have finished.
 
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ const LATENCY_NS_MAX: u64 = 60_000_000_000;
 const LATENCY_DIGITS: u8 = 3;
 
 /// Everything that can be wrong with an answer.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Fault {
     /// A `SERVER_ERROR` line.
     ServerError,
@@ -76,28 +76,39 @@ impl Fault {
         Self::ExpiredValue,
     ];
 
-    /// What the report calls it.
-    pub fn name(self) -> &'static str {
+    /// What the report calls one of it, and several.
+    fn names(self) -> (&'static str, &'static str) {
         match self {
-            Self::ServerError => "SERVER_ERROR answers",
-            Self::ClientError => "CLIENT_ERROR answers",
-            Self::UnknownCommand => "ERROR answers",
-            Self::NotStored => "items not stored",
-            Self::ConnectionLost => "connections lost",
-            Self::ConnectionRefused => "connections refused",
-            Self::Unanswered => "requests unanswered",
-            Self::Malformed => "malformed answers",
-            Self::WrongKey => "answers for a wrong key",
-            Self::ForeignValue => "values of another key",
-            Self::TornValue => "torn values",
-            Self::CorruptValue => "corrupt values",
-            Self::StaleValue => "stale values",
-            Self::UnwrittenValue => "values that were never written",
-            Self::ResurrectedValue => "values that had been deleted",
-            Self::WrongCount => "wrong counts",
-            Self::LostUpdate => "updates lost to a cas",
-            Self::ExpiredValue => "values that had expired",
+            Self::ServerError => ("SERVER_ERROR answer", "SERVER_ERROR answers"),
+            Self::ClientError => ("CLIENT_ERROR answer", "CLIENT_ERROR answers"),
+            Self::UnknownCommand => ("ERROR answer", "ERROR answers"),
+            Self::NotStored => ("item not stored", "items not stored"),
+            Self::ConnectionLost => ("connection lost", "connections lost"),
+            Self::ConnectionRefused => ("connection refused", "connections refused"),
+            Self::Unanswered => ("request unanswered", "requests unanswered"),
+            Self::Malformed => ("malformed answer", "malformed answers"),
+            Self::WrongKey => ("answer for a wrong key", "answers for a wrong key"),
+            Self::ForeignValue => ("value of another key", "values of another key"),
+            Self::TornValue => ("torn value", "torn values"),
+            Self::CorruptValue => ("corrupt value", "corrupt values"),
+            Self::StaleValue => ("stale value", "stale values"),
+            Self::UnwrittenValue => ("value that was never written", "values that were never written"),
+            Self::ResurrectedValue => ("value that had been deleted", "values that had been deleted"),
+            Self::WrongCount => ("wrong count", "wrong counts"),
+            Self::LostUpdate => ("update lost to a cas", "updates lost to a cas"),
+            Self::ExpiredValue => ("value that had expired", "values that had expired"),
         }
+    }
+
+    /// What the report calls several of it; its key in JSON.
+    pub fn name(self) -> &'static str {
+        self.names().1
+    }
+
+    /// How often it occurred, in words: `1 connection lost`.
+    pub fn counted(self, count: u64) -> String {
+        let (one, several) = self.names();
+        format!("{count} {}", if count == 1 { one } else { several })
     }
 
     /// Whether it means that the server answered wrongly, not merely that it could not answer.
@@ -116,6 +127,12 @@ impl Fault {
                 | Self::LostUpdate
                 | Self::ExpiredValue
         )
+    }
+}
+
+impl Serialize for Fault {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
     }
 }
 

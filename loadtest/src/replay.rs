@@ -11,7 +11,7 @@ use crate::progress::{Goal, Progress};
 use crate::record::Class;
 use crate::run::{Phase, run_mark};
 use crate::trace::{Format, Trace};
-use crate::units::short;
+use crate::units::{counted, short};
 use crate::workload::{Draft, Key, Source};
 use serde::Serialize;
 use std::fmt;
@@ -291,7 +291,9 @@ impl ReplayReport {
                 let cold = *keys as f64 / *requests as f64;
                 writeln!(
                     f,
-                    "\ntrace       {trace}: {requests} requests, {keys} keys, at best {:.2} % hits",
+                    "\ntrace       {trace}: {}, {}, at best {:.2} % hits",
+                    counted(*requests, "request"),
+                    counted(*keys, "key"),
                     (1.0 - cold) * 100.0
                 )?;
                 writeln!(
@@ -316,8 +318,8 @@ impl ReplayReport {
                 None => writeln!(f)?,
             }
             for (server, name) in replay.servers.iter().zip(["A", "B"]) {
-                for (error, count) in &server.phase.errors {
-                    writeln!(f, "            {name} gave {count} {error}")?;
+                for (fault, count) in &server.phase.errors {
+                    writeln!(f, "            {name} gave {}", fault.counted(*count))?;
                 }
             }
         }
@@ -327,8 +329,8 @@ impl ReplayReport {
             let higher = gains.iter().filter(|points| **points > 0.0).count();
             writeln!(
                 f,
-                "\nB - A       {mean:+.2} points on average; B is higher in {higher} of {} cells",
-                gains.len()
+                "\nB - A       {mean:+.2} points on average; B is higher in {higher} of {}",
+                counted(gains.len(), "cell")
             )?;
         }
         Ok(())
@@ -348,7 +350,8 @@ impl Replay {
 impl fmt::Display for Replay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mib = |bytes: u64| bytes as f64 / MIB;
-        writeln!(f, "trace       {}: {} requests, {} keys", self.trace, self.requests, self.keys)?;
+        let (requests, keys) = (counted(self.requests, "request"), counted(self.keys, "key"));
+        writeln!(f, "trace       {}: {requests}, {keys}", self.trace)?;
         writeln!(
             f,
             "footprint   {:.1} MiB of keys and values, sizes multiplied by {}",
@@ -373,14 +376,14 @@ impl fmt::Display for Replay {
             if phase.errors.is_empty() {
                 writeln!(f, "errors      none; every value read was one that was written to its key")?;
             }
-            for (error, count) in &phase.errors {
-                writeln!(f, "errors      {count} {error}")?;
+            for (fault, count) in &phase.errors {
+                writeln!(f, "errors      {}", fault.counted(*count))?;
             }
         }
         if let Some(points) = self.gain_points() {
             writeln!(f, "\nB - A       {points:+.2} points")?;
         }
-        writeln!(f, "\nhit ratio by interval of {} requests", self.interval_requests)?;
+        writeln!(f, "\nhit ratio by interval of {}", counted(self.interval_requests, "request"))?;
         let columns =
             ["A", "B"].into_iter().take(self.servers.len()).map(|name| format!("{name:>10}")).collect::<String>();
         writeln!(f, "{:>12}{columns}", "from request")?;

@@ -3,15 +3,12 @@
 use crate::error::Error;
 use crate::record::Percentiles;
 use crate::run::{Phase, RunReport};
-use crate::units::short;
+use crate::units::{counted, short};
 use crate::worker::Ended;
 use serde::Serialize;
 use std::fmt::{self, Write as _};
 use std::fs;
 use std::path::Path;
-
-/// Share of busy time above which the client is called the limit.
-const CLIENT_BUSY_LIMIT: f64 = 0.9;
 
 /// Writes any result to a file as JSON.
 ///
@@ -28,17 +25,22 @@ impl fmt::Display for RunReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "server      {}", self.server)?;
         writeln!(f, "workload    {}", self.workload)?;
-        writeln!(f, "client      {} connections on {} threads, by {}", self.connections, self.threads, self.io)?;
+        let (connections, threads) = (counted(self.connections, "connection"), counted(self.threads, "thread"));
+        writeln!(f, "client      {connections} on {threads}, by {}", self.io)?;
+        if self.connections_left < self.connections {
+            writeln!(f, "            only {} of them open in the end", self.connections_left)?;
+        }
         writeln!(f, "pacing      {}", self.pacing)?;
         if let Some(fill) = &self.fill {
-            let rate = short(fill.requests_per_s);
-            writeln!(f, "fill        {} items in {:.1} s, {rate} sets/s", fill.sets, fill.seconds)?;
+            let of = if fill.sets < self.fill_items { format!("{} of ", fill.sets) } else { String::new() };
+            let (items, rate) = (counted(self.fill_items, "item"), short(fill.requests_per_s));
+            writeln!(f, "fill        {of}{items} in {:.2} s, {rate} sets/s", fill.seconds)?;
             if !fill.errors.is_empty() {
                 write_errors(f, fill)?;
             }
         }
         if let Some(load) = &self.load {
-            write_phase(f, load)?;
+            write_phase(f, load, self.offered_per_s)?;
         }
         match self.ended {
             Ended::Done => Ok(()),
@@ -51,7 +53,17 @@ impl fmt::Display for RunReport {
     }
 }
 
-fn write_phase(f: &mut fmt::Formatter<'_>, phase: &Phase) -> fmt::Result {
+fn write_phase(f: &mut fmt::Formatter<'_>, phase: &Phase, offered_per_s: Option<f64>) -> fmt::Result {
+    if let Some(offered) = offered_per_s {
+        writeln!(f, "rate        offered {} requests/s, achieved {}", short(offered), short(phase.requests_per_s))?;
+        if phase.unsent > 0 {
+            let (unsent, verb) = (counted(phase.unsent, "request"), if phase.unsent == 1 { "was" } else { "were" });
+            let text = format!("{unsent} {verb} due and never sent; the latencies leave out");
+            let what = if phase.unsent == 1 { "its wait" } else { "what they waited" };
+            let shout = if phase.missed_the_rate() { "THE RATE WAS NOT KEPT: " } else { "" };
+            writeln!(f, "            {shout}{text} {what}")?;
+        }
+    }
     writeln!(
         f,
         "throughput  {} requests/s, {} keys/s over {:.2} s",
@@ -66,18 +78,12 @@ fn write_phase(f: &mut fmt::Formatter<'_>, phase: &Phase) -> fmt::Result {
         mib(phase.sent_bytes_per_s),
         mib(phase.received_bytes_per_s)
     )?;
-    if phase.unsent > 0 {
-        let unsent = phase.unsent;
-        writeln!(
-            f,
-            "            THE RATE WAS NOT KEPT: {unsent} requests were due and never sent; the latencies leave them out"
-        )?;
-    }
     match phase.hit_ratio {
         Some(ratio) => {
-            writeln!(f, "hits        {:.2} % of {} keys asked for", ratio * 100.0, phase.hits + phase.misses)?
+            let keys = counted(phase.hits + phase.misses, "key");
+            writeln!(f, "hits        {:.2} % of {keys} asked for", ratio * 100.0)?;
         }
-        None => writeln!(f, "hits        nothing was asked for")?,
+        None => writeln!(f, "hits        no key was asked for")?,
     }
     if !phase.unmet.is_empty() {
         let count = |name| phase.latency.get(name).map_or(0, |latency: &Percentiles| latency.count);
@@ -96,8 +102,14 @@ fn write_phase(f: &mut fmt::Formatter<'_>, phase: &Phase) -> fmt::Result {
             server_cpu_ns / 1000.0
         )?;
     }
-    if phase.client_busy > CLIENT_BUSY_LIMIT {
+    if phase.client_was_the_limit() {
         writeln!(f, "            THE CLIENT ITSELF WAS THE LIMIT: give it more threads, or more cores")?;
+    }
+    if phase.client_was_late() {
+        writeln!(
+            f,
+            "            THE CLIENT ITSELF WAS LATE: at p99 most of the latency is its own lateness; see below"
+        )?;
     }
     write_latency(f, phase)
 }
@@ -107,15 +119,20 @@ fn write_errors(f: &mut fmt::Formatter<'_>, phase: &Phase) -> fmt::Result {
         return writeln!(f, "errors      none; every value read was one that was written to its key");
     }
     let mut text = String::new();
-    for (name, count) in &phase.errors {
+    for (fault, count) in &phase.errors {
         let separator = if text.is_empty() { "" } else { ", " };
-        write!(text, "{separator}{count} {name}")?;
+        write!(text, "{separator}{}", fault.counted(*count))?;
     }
     writeln!(f, "errors      {text}")?;
     if phase.wrong_answers > 0 {
-        writeln!(f, "            {} WRONG ANSWERS", phase.wrong_answers)?;
+        writeln!(f, "            {}", wrong_answers(phase.wrong_answers))?;
     }
     Ok(())
+}
+
+/// How many wrong answers there were, so that nobody overlooks it.
+pub(crate) fn wrong_answers(count: u64) -> String {
+    format!("{count} WRONG ANSWER{}", if count == 1 { "" } else { "S" })
 }
 
 fn write_latency(f: &mut fmt::Formatter<'_>, phase: &Phase) -> fmt::Result {

@@ -22,6 +22,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// How long the server may take to say how much CPU time it has used.
 pub(crate) const STATS_PATIENCE: Duration = Duration::from_secs(1);
 
+/// Share of busy time above which the client is called the limit.
+pub(crate) const CLIENT_BUSY_MAX: f64 = 0.9;
+/// The client's own lateness at the 99th percentile, as a share of the latency there, above which the client is called late.
+const CLIENT_LATE_MAX: f64 = 0.5;
+/// Share of the requests that may be due and never sent, as those are which come due in the very last moment, before an open loop has
+/// missed its rate.
+const UNSENT_MAX: f64 = 0.001;
+
 /// A checked `run`.
 #[derive(Clone, Debug)]
 pub struct RunPlan {
@@ -50,9 +58,15 @@ pub struct RunReport {
     pub threads: usize,
     /// Connections at the start.
     pub connections: usize,
+    /// Connections that were open in the end.
+    pub connections_left: usize,
     /// How the client talked to the system.
     #[serde(serialize_with = "serialize_display")]
     pub io: Io,
+    /// Open loop: requests per second that were due.
+    pub offered_per_s: Option<f64>,
+    /// Items that a fill writes.
+    pub fill_items: u64,
     /// Writing all keys, if that was asked for.
     pub fill: Option<Phase>,
     /// The load itself; absent if it was not reached.
@@ -112,7 +126,7 @@ pub struct Phase {
     /// Time that connections took which were opened during the load.
     pub connect: Option<Percentiles>,
     /// Errors by kind.
-    pub errors: BTreeMap<&'static str, u64>,
+    pub errors: BTreeMap<Fault, u64>,
     /// Answers among the errors that no correct server gives.
     pub wrong_answers: u64,
     /// Latency of each kind of request, and of all; in an open loop from the time they were due.
@@ -182,7 +196,7 @@ impl Phase {
                 .filter(|(_, count)| *count > 0)
                 .collect(),
             connect: record.connect_ns().and_then(Percentiles::of),
-            errors: record.faults().map(|(fault, count)| (fault.name(), count)).collect(),
+            errors: record.faults().collect(),
             wrong_answers: record.wrong_answers(),
             latency,
             latency_uncorrected: Percentiles::of(record.uncorrected_ns()),
@@ -202,7 +216,62 @@ fn per_request_ns(record: &Record) -> f64 {
     record.client_cpu_ns as f64 / record.requests.max(1) as f64
 }
 
+impl Phase {
+    /// Open loop: whether so many requests were never sent that the latencies tell little.
+    pub(crate) fn missed_the_rate(&self) -> bool {
+        self.unsent as f64 > UNSENT_MAX * (self.requests + self.unsent) as f64
+    }
+
+    /// Open loop: whether the client's own lateness makes up most of the latency's tail.
+    pub(crate) fn client_was_late(&self) -> bool {
+        let p99 = |latency_ns: &Histogram<u64>| latency_ns.value_at_quantile(0.99) as f64;
+        p99(&self.sent_late_ns) > CLIENT_LATE_MAX * p99(&self.latency_ns)
+    }
+
+    /// Whether the client's threads had next to no time left.
+    pub(crate) fn client_was_the_limit(&self) -> bool {
+        self.client_busy > CLIENT_BUSY_MAX
+    }
+}
+
 impl RunReport {
+    /// What the run comes to, in a sentence or two.
+    pub fn verdict(&self) -> String {
+        let Some(load) = &self.load else { return "The load was not reached.".into() };
+        let achieved = short(load.requests_per_s);
+        let mut text = match self.offered_per_s {
+            Some(offered) => {
+                format!("Open loop: {} requests/s offered, {achieved} achieved", short(offered))
+            }
+            None => format!("Closed loop: {achieved} requests/s"),
+        };
+        if let Some(latency) = Percentiles::of(&load.latency_ns) {
+            let from = if self.offered_per_s.is_some() { "of the due time" } else { "of sending" };
+            text += &format!(
+                ", half of them within {:.0} us {from}, 99.9 % within {:.0} us",
+                latency.p50_us, latency.p999_us
+            );
+        }
+        if let Some(ratio) = load.hit_ratio {
+            text += &format!("; {:.2} % hits", ratio * 100.0);
+        }
+        text += match (load.wrong_answers, load.errors.is_empty()) {
+            (0, true) => "; no errors, and every value was one that was written to its key.",
+            (0, false) => "; there were errors, but no wrong answers.",
+            _ => "; THERE WERE WRONG ANSWERS.",
+        };
+        let rate = if load.missed_the_rate() { " The rate was not kept." } else { "" };
+        let client = if load.client_was_the_limit() { " The client itself was the limit." } else { "" };
+        let late = if load.client_was_late() { " The client itself was late." } else { "" };
+        let end = match self.ended {
+            Ended::Done => "",
+            Ended::Stopped => " It was stopped early.",
+            Ended::AllConnectionsLost => " THE SERVER WENT AWAY.",
+            Ended::Stalled => " THE SERVER STOPPED ANSWERING.",
+        };
+        text + rate + client + late + end
+    }
+
     /// The status that the process should end with.
     pub fn exit_code(&self) -> u8 {
         let wrong_answers: u64 = self.fill.iter().chain(&self.load).map(|phase| phase.wrong_answers).sum();
@@ -250,7 +319,10 @@ pub fn run(plan: &RunPlan, quiet: bool, stop: &AtomicBool) -> Result<RunReport, 
         pacing: describe_pacing(plan.rate),
         threads,
         connections: load.shape.connections,
+        connections_left: load.shape.connections,
+        offered_per_s: plan.rate.map(|rate| rate.requests_per_s),
         io: fleet.io(),
+        fill_items: load.fill_total(),
         fill: None,
         load: None,
         samples: Vec::new(),
@@ -300,5 +372,34 @@ pub fn run(plan: &RunPlan, quiet: bool, stop: &AtomicBool) -> Result<RunReport, 
         report.load = Some(phase);
     }
     report.io = fleet.io();
+    report.connections_left = fleet.connections();
     Ok(report)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An open loop of a second: its latencies, the client's lateness, and how many requests were never sent.
+    fn phase(latency_us: &[u64], late_us: &[u64], unsent: u64) -> Phase {
+        let mut record = Record::default();
+        (record.unsent, record.client_cpu_ns) = (unsent, 950_000_000);
+        latency_us.iter().for_each(|us| record.answered(Class::Get, Duration::from_micros(*us)));
+        late_us.iter().for_each(|us| record.sent_late(Duration::from_micros(*us)));
+        Phase::of(&Driven { ended: Ended::Done, elapsed: Duration::from_secs(1), record }, 1)
+    }
+
+    #[test]
+    fn a_client_that_is_late_or_busy_and_a_rate_that_was_not_kept_are_told() {
+        let latency = [100; 1000];
+        let late = |us| [us; 1000];
+        let cases = [(40, false), (60, true), (100, true)];
+        for (us, expected) in cases {
+            assert_eq!(phase(&latency, &late(us), 0).client_was_late(), expected, "{us} us late");
+        }
+        assert!(!phase(&latency, &[], 0).client_was_late(), "a closed loop is never late");
+        assert!(phase(&latency, &[], 0).client_was_the_limit());
+        assert!(!phase(&latency, &[], 1).missed_the_rate(), "one of a thousand, at the very end");
+        assert!(phase(&latency, &[], 10).missed_the_rate());
+    }
 }

@@ -4,7 +4,7 @@
 //! to look up a table of quantiles, made once: the chance that a length is wrong by more than a step of 1/65536 is nil, and no
 //! length rarer than that occurs.
 
-use crate::units::parse_bytes;
+use crate::units::{counted, parse_bytes};
 use std::fmt;
 use std::sync::Arc;
 
@@ -219,7 +219,7 @@ impl fmt::Display for Sizes {
                 write!(f, "generalised extreme value (location {location} B, scale {scale} B, shape {shape})")
             }
             Self::Table(table, rest) => {
-                write!(f, "a table of {} lengths", table.len())?;
+                write!(f, "a table of {}", counted(table.len(), "length"))?;
                 rest.iter().try_for_each(|rest| write!(f, " and {rest}"))
             }
             Self::Curve(points) => write!(f, "a curve of {} points", points.len()),

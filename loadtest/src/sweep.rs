@@ -12,7 +12,7 @@ use crate::progress::{Goal, Progress};
 use crate::run::{Phase, run_mark, serialize_debug, serialize_display};
 use crate::schedule::{Arrivals, Rate};
 use crate::target::Target;
-use crate::units::{parse_duration, short};
+use crate::units::{counted, parse_duration, short};
 use crate::worker::Ended;
 use crate::workload::Draws;
 use hdrhistogram::Histogram;
@@ -23,8 +23,6 @@ use std::time::Duration;
 
 /// Share of the offered rate that must be answered for a point to hold.
 const KEPT_MIN: f64 = 0.97;
-/// Share of busy time above which the client is suspected to be the limit.
-const CLIENT_BUSY_MAX: f64 = 0.9;
 /// The client's own lateness at the objective's percentile, as a share of the objective, above which it is suspected.
 const CLIENT_LATE_MAX: f64 = 0.5;
 
@@ -262,7 +260,7 @@ fn judge(plan: &SweepPlan, offered: f64, phase: Phase) -> Point {
         offered,
         objective_us,
         held: kept && objective_us < plan.objective.limit_us() && phase.requests > 0,
-        client_limited: phase.client_busy > CLIENT_BUSY_MAX || late_us > plan.objective.limit_us() * CLIENT_LATE_MAX,
+        client_limited: phase.client_was_the_limit() || late_us > plan.objective.limit_us() * CLIENT_LATE_MAX,
         phase,
     }
 }
@@ -301,8 +299,10 @@ impl fmt::Display for SweepReport {
         writeln!(f, "workload    {}", self.workload)?;
         writeln!(
             f,
-            "client      {} connections on {} threads, by {}, open loop",
-            self.connections, self.threads, self.io
+            "client      {} on {}, by {}, open loop",
+            counted(self.connections, "connection"),
+            counted(self.threads, "thread"),
+            self.io
         )?;
         writeln!(f, "objective   {}, {:.1} s at each rate", self.objective, self.seconds_per_point)?;
         writeln!(f, "\nlatency in us, from the time the request was due to the answer")?;
@@ -323,8 +323,8 @@ impl fmt::Display for SweepReport {
             writeln!(f, "  {}{suspect}{knee}", if point.held { "held" } else { "BROKE" })?;
         }
         for point in &self.points {
-            for (error, count) in &point.phase.errors {
-                writeln!(f, "errors      {count} {error} at {} requests/s", short(point.offered))?;
+            for (fault, count) in &point.phase.errors {
+                writeln!(f, "errors      {} at {} requests/s", fault.counted(*count), short(point.offered))?;
             }
         }
         if self.points.iter().all(|point| point.phase.errors.is_empty()) {

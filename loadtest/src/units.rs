@@ -1,5 +1,6 @@
 //! Sizes and durations as people type them and read them.
 
+use std::fmt;
 use std::time::Duration;
 
 /// Reads a number of bytes: `100`, `4k`, `1m`, `2g`, in steps of 1024.
@@ -62,9 +63,20 @@ pub fn short(number: f64) -> String {
     format!("{scaled:.decimals$}{unit}")
 }
 
+/// A number with what it counts: `1 key`, `2 keys`.
+pub fn counted(count: impl TryInto<u64> + fmt::Display + Copy, noun: &str) -> String {
+    let is_one = count.try_into().is_ok_and(|count| count == 1);
+    format!("{count} {noun}{}", if is_one { "" } else { "s" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_is_singular() {
+        assert_eq!([0_u64, 1, 2].map(|count| counted(count, "key")), ["0 keys", "1 key", "2 keys"]);
+    }
 
     #[test]
     fn sizes_and_counts_are_read_with_their_units() {

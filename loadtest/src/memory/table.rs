@@ -1,6 +1,8 @@
 //! The figures as tables, servers side by side.
 
 use super::{MemoryReport, ServerMemory};
+use crate::report::wrong_answers;
+use crate::units::counted;
 use std::fmt;
 
 const MIB: f64 = (1 << 20) as f64;
@@ -41,7 +43,7 @@ impl fmt::Display for MemoryReport {
         if !first.items.is_empty() {
             self.heading(f, "resident bytes per item beyond key and value")?;
             for (index, filled) in first.items.iter().enumerate() {
-                let name = format!("{} items of {}", filled.stored, filled.lengths);
+                let name = format!("{} of {}", counted(filled.stored, "item"), filled.lengths);
                 self.line(f, &name, |server| {
                     let filled = &server.items[index];
                     let lost = filled.curr_items.is_some_and(|items| items != filled.stored);
@@ -50,7 +52,7 @@ impl fmt::Display for MemoryReport {
             }
         }
         if let Some(held) = &first.held {
-            self.heading(f, &format!("{} items of 16/32 B under -m {}", held.stored, held.limit_mib))?;
+            self.heading(f, &format!("{} of 16/32 B under -m {}", counted(held.stored, "item"), held.limit_mib))?;
             self.line(f, "curr_items", |server| server.held.map_or_else(String::new, |held| known(held.curr_items)))?;
             self.line(f, "found by reading back", |server| {
                 server.held.map_or_else(String::new, |held| held.found.to_string())
@@ -60,7 +62,12 @@ impl fmt::Display for MemoryReport {
             })?;
         }
         if let Some(churn) = &first.churn {
-            let text = format!("{} items of {} rewritten {} times", churn.items, churn.lengths, churn.rewrites);
+            let text = format!(
+                "{} of {} rewritten {}",
+                counted(churn.items, "item"),
+                churn.lengths,
+                counted(churn.rewrites, "time")
+            );
             self.heading(f, &text)?;
             writeln!(f, "  sizes within 30 %, live data 70 % of -m {}", churn.limit_mib)?;
             let mut line = |name: &str, figure: fn(&super::Churned) -> String| {
@@ -75,7 +82,7 @@ impl fmt::Display for MemoryReport {
             self.heading(f, "size shifts: newest items found, % of -m")?;
             writeln!(f, "  keys and values only; / as a share of what a fresh server holds of them")?;
             for (index, shifted) in first.shifts.iter().enumerate() {
-                let name = format!("{}. {} items of {}", index + 1, shifted.stored, shifted.lengths);
+                let name = format!("{}. {} of {}", index + 1, counted(shifted.stored, "item"), shifted.lengths);
                 self.line(f, &name, |server| {
                     let shifted = &server.shifts[index];
                     let of_fresh = shifted.share / shifted.share_fresh * 100.0;
@@ -100,7 +107,7 @@ impl fmt::Display for MemoryReport {
         }
         for (server, name) in self.servers.iter().zip(["A", "B"]) {
             if server.wrong_answers > 0 {
-                writeln!(f, "\n{name} GAVE {} WRONG ANSWERS", server.wrong_answers)?;
+                writeln!(f, "\n{name} GAVE {}", wrong_answers(server.wrong_answers))?;
             }
         }
         Ok(())

@@ -128,6 +128,11 @@ impl Worker {
         })
     }
 
+    /// Number of connections that are open.
+    pub(crate) fn open_connections(&self) -> usize {
+        self.connections.iter().flatten().count()
+    }
+
     /// Replaces connections from now on after so many requests.
     pub(crate) fn churn(&mut self, requests_per_connection: u64) {
         self.renewal.requests_per_connection = requests_per_connection;

@@ -98,20 +98,24 @@ fn colours(picture: &Path) -> (usize, usize) {
     (pixels().collect::<HashSet<_>>().len(), pixels().filter(|pixel| *pixel != background).count())
 }
 
-/// Has a result written as a page, and looks at it: its curves, and that the picture shows something.
-fn look(name: &str, options: &str, curves_min: usize, points_min: usize) {
+/// Has a result written as a page, and looks at it: what is in it as the browser has read it, and that the picture shows something.
+fn look(name: &str, options: &str, servers: &[&str], check: impl FnOnce(&str)) {
     let Some(browser) = browser() else { return };
     let folder = Folder::new(name);
     let (page, picture) = (folder.file("page.html"), folder.file("page.png"));
-    let address = fake::start(Manners::Honest);
-    let words = options.split(' ').chain(["--server", &address, "--html", page.to_str().unwrap()]);
-    let output = loadtest(&words.collect::<Vec<_>>());
+    let addresses: Vec<String> = servers.iter().map(|_| fake::start(Manners::Honest)).collect();
+    let mut words: Vec<&str> = options.split(' ').chain(["--html", page.to_str().unwrap()]).collect();
+    words.extend(servers.iter().zip(&addresses).flat_map(|(option, address)| [*option, address]));
+    let output = loadtest(&words);
     assert_eq!(output.status.code(), Some(0), "{}", describe(&output));
 
+    let text = fs::read_to_string(&page).unwrap();
+    for part in ["http", "<script", "src=", "url(", "NaN", "inf "] {
+        assert!(!text.contains(part), "{part:?} in {text}");
+    }
     let dom = browse(browser, &folder, &["--dump-dom".into()], &page);
-    let points = curves(&dom);
-    assert!(points.len() >= curves_min, "{points:?} points of curves in {dom}");
-    assert!(points.iter().sum::<usize>() >= points_min, "{points:?} points of curves in {dom}");
+    assert!(dom.contains("What the figures do not show"), "{dom}");
+    check(&dom);
 
     browse(browser, &folder, &[format!("--screenshot={}", picture.display())], &page);
     let (colours, drawn) = colours(&picture);
@@ -120,16 +124,39 @@ fn look(name: &str, options: &str, curves_min: usize, points_min: usize) {
     assert!(drawn >= 10_000, "{drawn} pixels are drawn");
 }
 
+/// A page has so many curves at least, with so many points.
+fn check_curves(dom: &str, curves_min: usize, points_min: usize) {
+    let points = curves(dom);
+    assert!(points.len() >= curves_min, "{points:?} points of curves in {dom}");
+    assert!(points.iter().sum::<usize>() >= points_min, "{points:?} points of curves in {dom}");
+}
+
 #[test]
 fn a_run_is_drawn() {
     let run = "run --quiet --duration 1s --connections 4 --keys 1000 --rate 2k";
     // Three curves of percentiles, throughput and hit ratio over time.
-    look("page-run", run, 5, 60);
+    look("page-run", run, &["--server"], |dom| {
+        check_curves(dom, 5, 60);
+        assert!(dom.contains("Open loop: 2000 requests/s offered"), "{dom}");
+    });
 }
 
 #[test]
 fn a_sweep_is_drawn() {
     let sweep = "sweep --quiet --duration 100ms --connections 4 --keys 100 --objective p50<5s --from 100 --to 1k";
     // Four percentiles against the rate, and the rate that was answered.
-    look("page-sweep", sweep, 5, 15);
+    look("page-sweep", sweep, &["--server"], |dom| {
+        check_curves(dom, 5, 15);
+        assert!(dom.contains(">knee</text>"), "{dom}");
+    });
+}
+
+#[test]
+fn a_comparison_is_drawn() {
+    let compare = "compare --quiet --suite foundation --connections 3 --keys 500 --slices 3 --slice 30ms";
+    look("page-compare", compare, &["--a", "--b"], |dom| {
+        // Five workloads: two ratios of one bar each, CPU time and throughput of two.
+        assert_eq!(dom.matches("class=\"whisker\"").count(), 5 * (1 + 1 + 2 + 2), "{dom}");
+        assert!(dom.contains("get of 100 keys: "), "{dom}");
+    });
 }

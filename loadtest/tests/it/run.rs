@@ -166,6 +166,23 @@ fn values_that_outlive_their_time_are_found() {
 }
 
 #[test]
+fn what_there_is_one_of_is_singular() {
+    let one = "--connections 1 --keys 1 --ratio 1:1";
+    check(
+        Manners::Honest,
+        one,
+        0,
+        &["1 key per get, 1 request at a time", "over 1 key of", "1 connection on 1 thread,", "1 item in"],
+    );
+}
+
+#[test]
+fn what_the_figures_do_not_show_stands_below_them() {
+    check(Manners::Honest, "", 0, &["\nnot shown   In a closed loop"]);
+    check(Manners::Honest, "--rate 1k", 0, &["\nnot shown   What happens less often"]);
+}
+
+#[test]
 fn refusals_are_counted_and_are_not_wrong_answers() {
     check(Manners::Refusing, "--ratio 1:1", 0, &["SERVER_ERROR answers"]);
 }
@@ -187,7 +204,12 @@ fn a_server_that_dies_is_reported_with_what_there_was() {
 fn a_connection_that_is_one_too_many_is_refused_and_nothing_worse() {
     for io in ways() {
         for options in ["", "--depth 16 --threads 2", "--no-fill --look-aside", "--rate 2k", "--dialect meta-quiet"] {
-            check(Manners::Full, &format!("{options} --io {io}"), 0, &["1 connections refused", "throughput"]);
+            check(
+                Manners::Full,
+                &format!("{options} --io {io}"),
+                0,
+                &["1 connection refused", "only 3 of them open", "throughput"],
+            );
         }
     }
 }
@@ -252,7 +274,13 @@ fn an_open_loop_keeps_its_rate_and_shows_both_latencies() {
             Manners::Honest,
             &options,
             0,
-            &["open loop: 1000 requests/s", "uncorrected", "lateness", "errors      none"],
+            &[
+                "open loop: 1000 requests/s",
+                "rate        offered 1000 requests/s, achieved",
+                "uncorrected",
+                "lateness",
+                "errors      none",
+            ],
         );
     }
     let json = json(Manners::Honest, "open", "--rate 1000 --arrivals constant");
