@@ -109,6 +109,9 @@ pub struct SweepArgs {
     /// How long each rate is kept
     #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "3s")]
     pub duration: Duration,
+    /// Most tries of a rate that breaks, an odd number: what most of them say counts
+    #[arg(long, default_value_t = 3)]
+    pub tries: usize,
     /// Gaps between requests
     #[arg(long, value_enum, default_value_t = Arrivals::Exponential)]
     pub arrivals: Arrivals,
@@ -384,6 +387,10 @@ impl SweepArgs {
         within("to", self.to, self.from, RATE_MAX)?;
         within("growth", self.growth, 1.01, 100.0)?;
         within("refine", self.refine, 0, 20)?;
+        within("tries", self.tries, 1, 99)?;
+        if self.tries.is_multiple_of(2) {
+            return usage(format!("--tries {}: an odd number has a majority", self.tries));
+        }
         Ok(SweepPlan {
             target: self.server.clone(),
             load: self.load.load()?,
@@ -392,6 +399,7 @@ impl SweepArgs {
             rates: (self.from as f64, self.to as f64),
             growth: self.growth,
             refinements: self.refine,
+            tries: self.tries,
             duration: self.duration,
             fill: !self.no_fill,
         })

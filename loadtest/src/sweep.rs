@@ -3,12 +3,16 @@
 //! Every point is an open loop of its own: the rate is due whatever the server does, so a server that cannot follow shows it as
 //! latency. The rate grows by a factor until the objective breaks, and then the gap between the last rate that held and the
 //! first that did not is halved (in ratio) a few times. The knee is the highest rate that held, with all lower ones.
+//!
+//! One unlucky moment of the machine must not end the search: a rate that does not hold is tried again, and of up to three tries
+//! the majority decides. A point shows the try in the middle.
 
 use crate::driver::Io;
 use crate::error::{EXIT_INTERRUPTED, EXIT_OK, EXIT_UNAVAILABLE, EXIT_WRONG_ANSWERS, Error};
 use crate::fleet::{Fleet, Pace};
 use crate::load::Load;
 use crate::progress::{Goal, Progress};
+use crate::record::Fault;
 use crate::run::{Phase, run_mark, serialize_debug, serialize_display};
 use crate::schedule::{Arrivals, Rate};
 use crate::target::Target;
@@ -17,6 +21,7 @@ use crate::worker::Ended;
 use crate::workload::Draws;
 use hdrhistogram::Histogram;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -103,6 +108,8 @@ pub struct SweepPlan {
     pub refinements: usize,
     /// How long each rate is kept.
     pub duration: Duration,
+    /// Most tries of a rate that does not hold, an odd number: the majority decides.
+    pub tries: usize,
     /// Whether to write every key first.
     pub fill: bool,
 }
@@ -112,14 +119,31 @@ pub struct SweepPlan {
 pub struct Point {
     /// Requests per second that were due.
     pub offered: f64,
+    /// Whether the objective held and the rate was kept, in most tries.
+    pub held: bool,
+    /// The figure that the objective bounds, of the try in the middle.
+    pub objective_us: f64,
+    /// Whether the client itself may have been the limit, in that try.
+    pub client_limited: bool,
+    /// Everything else about that try.
+    pub phase: Phase,
+    /// All tries, in the order in which they were made.
+    pub tries: Vec<Try>,
+    /// Errors of all tries by kind.
+    pub errors: BTreeMap<Fault, u64>,
+    /// Answers among the errors that no correct server gives.
+    pub wrong_answers: u64,
+}
+
+/// One try of a rate.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Try {
     /// The figure that the objective bounds.
     pub objective_us: f64,
+    /// Requests per second that were answered.
+    pub answered: f64,
     /// Whether the objective held and the rate was kept.
     pub held: bool,
-    /// Whether the client itself may have been the limit.
-    pub client_limited: bool,
-    /// Everything else.
-    pub phase: Phase,
 }
 
 /// What a `sweep` found.
@@ -140,8 +164,10 @@ pub struct SweepReport {
     /// How the client talked to the system.
     #[serde(serialize_with = "serialize_display")]
     pub io: Io,
-    /// Seconds at each rate.
+    /// Seconds of each try.
     pub seconds_per_point: f64,
+    /// Most tries of a rate that does not hold.
+    pub tries_max: usize,
     /// The rates, ascending.
     pub points: Vec<Point>,
     /// Highest rate that held, with all lower ones.
@@ -201,6 +227,7 @@ pub fn sweep(plan: &SweepPlan, quiet: bool, stop: &AtomicBool) -> Result<SweepRe
         connections: load.shape.connections,
         io: fleet.io(),
         seconds_per_point: plan.duration.as_secs_f64(),
+        tries_max: plan.tries,
         points: Vec::new(),
         knee: None,
         broke_at: None,
@@ -233,11 +260,20 @@ pub fn sweep(plan: &SweepPlan, quiet: bool, stop: &AtomicBool) -> Result<SweepRe
     };
     while report.ended == Ended::Done {
         let offered = search.next;
-        let mut progress = Progress::new(format!("{}/s", short(offered)), Goal::Time(plan.duration), quiet);
-        pace.rate = Some(Rate { requests_per_s: offered, arrivals: plan.arrivals, seed: load.seed });
-        let driven = fleet.drive(&mut draws, pace, &mut |totals| progress.show(totals))?;
-        report.ended = driven.ended;
-        let point = judge(plan, offered, Phase::of(&driven, threads));
+        let mut tries = Vec::new();
+        while report.ended == Ended::Done && !decided(&tries, plan.tries) {
+            let name = match tries.len() {
+                0 => format!("{}/s", short(offered)),
+                tries => format!("{}/s, try {}", short(offered), tries + 1),
+            };
+            let mut progress = Progress::new(name, Goal::Time(plan.duration), quiet);
+            let seed = load.seed.wrapping_add(tries.len() as u64);
+            pace.rate = Some(Rate { requests_per_s: offered, arrivals: plan.arrivals, seed });
+            let driven = fleet.drive(&mut draws, pace, &mut |totals| progress.show(totals))?;
+            report.ended = driven.ended;
+            tries.push(judge(plan, offered, Phase::of(&driven, threads)));
+        }
+        let point = Point::of(offered, tries);
         let held = point.held;
         report.points.push(point);
         if !search.learn(held) {
@@ -250,18 +286,76 @@ pub fn sweep(plan: &SweepPlan, quiet: bool, stop: &AtomicBool) -> Result<SweepRe
     Ok(report)
 }
 
-fn judge(plan: &SweepPlan, offered: f64, phase: Phase) -> Point {
+/// A try with all its figures.
+#[derive(Debug)]
+struct Judged {
+    verdict: Try,
+    client_limited: bool,
+    phase: Phase,
+}
+
+fn judge(plan: &SweepPlan, offered: f64, phase: Phase) -> Judged {
     let objective_us = plan.objective.measure_us(&phase.latency_ns);
     // With random gaps the number of requests that are due varies by its root; so few are no verdict.
     let due = offered * plan.duration.as_secs_f64();
     let kept = (phase.requests as f64 + 4.0 * due.sqrt()) / due >= KEPT_MIN;
     let late_us = plan.objective.measure_us(&phase.sent_late_ns);
-    Point {
-        offered,
-        objective_us,
-        held: kept && objective_us < plan.objective.limit_us() && phase.requests > 0,
+    let held = kept && objective_us < plan.objective.limit_us() && phase.requests > 0;
+    Judged {
+        verdict: Try { objective_us, answered: phase.requests_per_s, held },
         client_limited: phase.client_was_the_limit() || late_us > plan.objective.limit_us() * CLIENT_LATE_MAX,
         phase,
+    }
+}
+
+/// Whether further tries can change nothing. One that holds at once is believed; else the majority of `tries_max` counts.
+fn decided(tries: &[Judged], tries_max: usize) -> bool {
+    let held = tries.iter().filter(|judged| judged.verdict.held).count();
+    let broken = tries.len() - held;
+    let majority = tries_max / 2 + 1;
+    (held > 0 && broken == 0) || held >= majority || broken >= majority
+}
+
+impl Point {
+    /// Sums up the tries of a rate; there is at least one.
+    fn of(offered: f64, mut judged: Vec<Judged>) -> Self {
+        let tries: Vec<Try> = judged.iter().map(|judged| judged.verdict).collect();
+        let mut errors = BTreeMap::new();
+        let phases = judged.iter().map(|judged| &judged.phase);
+        phases
+            .clone()
+            .flat_map(|phase| &phase.errors)
+            .for_each(|(fault, count)| *errors.entry(*fault).or_default() += count);
+        let wrong_answers = phases.map(|phase| phase.wrong_answers).sum();
+        // Those that held first: the one in the middle is of the majority then.
+        let order = |judged: &Judged| (!judged.verdict.held, judged.verdict.objective_us);
+        judged.sort_by(|a, b| {
+            let ((a_broke, a_us), (b_broke, b_us)) = (order(a), order(b));
+            a_broke.cmp(&b_broke).then(a_us.total_cmp(&b_us))
+        });
+        let middle = judged.swap_remove((judged.len() - 1) / 2);
+        Self {
+            offered,
+            held: middle.verdict.held,
+            objective_us: middle.verdict.objective_us,
+            client_limited: middle.client_limited,
+            phase: middle.phase,
+            tries,
+            errors,
+            wrong_answers,
+        }
+    }
+
+    /// What has come of it, in words.
+    fn outcome(&self) -> String {
+        let held = self.tries.iter().filter(|each| each.held).count();
+        let tries = self.tries.len();
+        match (self.held, tries) {
+            (true, 1) => "held".into(),
+            (false, 1) => "BROKE".into(),
+            (true, _) => format!("held in {held} of {tries} tries"),
+            (false, _) => format!("BROKE in {} of {tries} tries", tries - held),
+        }
     }
 }
 
@@ -269,7 +363,7 @@ impl SweepReport {
     /// The status that the process should end with.
     pub fn exit_code(&self) -> u8 {
         match self.ended {
-            _ if self.points.iter().any(|point| point.phase.wrong_answers > 0) => EXIT_WRONG_ANSWERS,
+            _ if self.points.iter().any(|point| point.wrong_answers > 0) => EXIT_WRONG_ANSWERS,
             Ended::AllConnectionsLost | Ended::Stalled => EXIT_UNAVAILABLE,
             Ended::Stopped => EXIT_INTERRUPTED,
             Ended::Done => EXIT_OK,
@@ -305,14 +399,22 @@ impl fmt::Display for SweepReport {
             self.io
         )?;
         writeln!(f, "objective   {}, {:.1} s at each rate", self.objective, self.seconds_per_point)?;
+        if self.tries_max > 1 {
+            writeln!(
+                f,
+                "            a rate that breaks is tried up to {} times: most tries decide, the middle one is shown",
+                self.tries_max
+            )?;
+        }
         writeln!(f, "\nlatency in us, from the time the request was due to the answer")?;
-        for column in ["offered/s", "answered/s", "p50", "p99", "p99.9", "max", "hits %", "client %"] {
+        for column in ["offered/s", "answered/s", "objective", "p50", "p99", "p99.9", "max", "hits %", "client %"] {
             write!(f, "{column:>11}")?;
         }
         writeln!(f)?;
         for point in &self.points {
             let phase = &point.phase;
             write!(f, "{:>11}{:>11}", short(point.offered), short(phase.requests_per_s))?;
+            write!(f, "{:>11.1}", point.objective_us)?;
             for quantile in [0.5, 0.99, 0.999, 1.0] {
                 write!(f, "{:>11.1}", phase.latency_ns.value_at_quantile(quantile) as f64 / 1000.0)?;
             }
@@ -320,19 +422,24 @@ impl fmt::Display for SweepReport {
             write!(f, "{:>11.0}", phase.client_busy * 100.0)?;
             let knee = if Some(point.offered) == self.knee { "  <- knee" } else { "" };
             let suspect = if point.client_limited { " (client late or busy)" } else { "" };
-            writeln!(f, "  {}{suspect}{knee}", if point.held { "held" } else { "BROKE" })?;
+            writeln!(f, "  {}{suspect}{knee}", point.outcome())?;
         }
         for point in &self.points {
-            for (fault, count) in &point.phase.errors {
+            for (fault, count) in &point.errors {
                 writeln!(f, "errors      {} at {} requests/s", fault.counted(*count), short(point.offered))?;
             }
         }
-        if self.points.iter().all(|point| point.phase.errors.is_empty()) {
+        if self.points.iter().all(|point| point.errors.is_empty()) {
             writeln!(f, "errors      none; every value read was one that was written to its key")?;
         }
         writeln!(f, "\nverdict     {}", self.verdict())?;
         if self.ended != Ended::Done {
-            writeln!(f, "ended early: {:?}", self.ended)?;
+            let why = match self.ended {
+                Ended::Stopped => "stopped early",
+                Ended::AllConnectionsLost => "THE SERVER WENT AWAY",
+                _ => "THE SERVER STOPPED ANSWERING",
+            };
+            writeln!(f, "            {why}: the points cover what was done until then")?;
         }
         Ok(())
     }
@@ -341,6 +448,8 @@ impl fmt::Display for SweepReport {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fleet::Driven;
+    use crate::record::Record;
 
     #[test]
     fn objectives_are_read_and_measured() {
@@ -360,6 +469,52 @@ mod tests {
         for text in ["", "p99", "p100<1ms", "p-1<1ms", "median<1ms", "p99<", "p99<0"] {
             assert!(Objective::parse(text).is_err(), "{text}");
         }
+    }
+
+    /// A try with this figure, on which the verdict depends alone.
+    fn judged(objective_us: f64, held: bool) -> Judged {
+        let driven = Driven { ended: Ended::Done, elapsed: Duration::from_secs(1), record: Record::default() };
+        let verdict = Try { objective_us, answered: 1000.0, held };
+        Judged { verdict, client_limited: false, phase: Phase::of(&driven, 1) }
+    }
+
+    /// The tries that are made when they turn out like this, and what comes of them.
+    fn tried(outcomes: &[(f64, bool)], tries_max: usize) -> (usize, Point) {
+        let mut tries = Vec::new();
+        while !decided(&tries, tries_max) {
+            let (objective_us, held) = outcomes[tries.len()];
+            tries.push(judged(objective_us, held));
+        }
+        (tries.len(), Point::of(1000.0, tries))
+    }
+
+    #[test]
+    fn one_unlucky_try_breaks_no_rate() {
+        let (good, bad) = ((500.0, true), (3000.0, false));
+        let cases = [
+            (vec![good], 3, "held", 500.0),
+            (vec![bad, good, (700.0, true)], 3, "held in 2 of 3 tries", 700.0),
+            (vec![bad, good, (4000.0, false)], 3, "BROKE in 2 of 3 tries", 3000.0),
+            (vec![bad, (2000.0, false)], 3, "BROKE in 2 of 2 tries", 2000.0),
+            (vec![bad], 1, "BROKE", 3000.0),
+            (vec![bad, good, bad, good, good], 5, "held in 3 of 5 tries", 500.0),
+        ];
+        for (outcomes, tries_max, words, objective_us) in cases {
+            let (tries, point) = tried(&outcomes, tries_max);
+            assert_eq!((tries, &*point.outcome(), point.objective_us), (outcomes.len(), words, objective_us));
+            assert_eq!(point.held, words.starts_with("held"));
+        }
+    }
+
+    #[test]
+    fn wrong_answers_of_every_try_count() {
+        let mut wrong = Record::default();
+        wrong.fault(Fault::StaleValue, 2);
+        let driven = Driven { ended: Ended::Done, elapsed: Duration::from_secs(1), record: wrong };
+        let bad = Judged { phase: Phase::of(&driven, 1), ..judged(9000.0, false) };
+        let point = Point::of(1000.0, vec![bad, judged(1.0, true), judged(2.0, true)]);
+        assert_eq!((point.wrong_answers, point.errors), (2, [(Fault::StaleValue, 2)].into()));
+        assert_eq!(point.phase.wrong_answers, 0, "another try is shown");
     }
 
     /// The rates tried on a server that holds up to a capacity, and what was found.
