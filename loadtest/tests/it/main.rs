@@ -8,7 +8,17 @@ mod replay;
 mod run;
 mod sweep;
 
+use std::env;
+use std::io::{self, Write as _};
 use std::process::{Command, Output};
+
+/// Says where everybody sees it that something could not be tested, or fails where `MEMKV_REQUIRE` names it.
+fn not_tested(what: &str, why: &str) {
+    let required = env::var("MEMKV_REQUIRE").unwrap_or_default();
+    assert!(!required.split_whitespace().any(|word| word == what), "MEMKV_REQUIRE names {what}, and {why}");
+    // The macros' output is shown for failing tests only; this is not.
+    let _ = writeln!(io::stderr(), "NOT TESTED: what needs {what}, because {why}");
+}
 
 /// Runs `memkv-loadtest` with these words.
 fn loadtest(words: &[&str]) -> Output {

@@ -1,9 +1,9 @@
 //! The HTML pages as a browser shows them: Chromium without a window, and without a network.
 //!
-//! Where there is no Chromium, the test says so and checks nothing.
+//! Where there is no Chromium, the tests say so and check nothing.
 
 use crate::fake::{self, Manners};
-use crate::{describe, loadtest};
+use crate::{describe, loadtest, not_tested};
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::BufReader;
@@ -42,7 +42,7 @@ fn browser() -> Option<&'static str> {
         |name: &&str| Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success());
     let found = ["chromium", "chromium-browser", "google-chrome"].into_iter().find(answers);
     if found.is_none() {
-        eprintln!("skipped: there is no Chromium to show the page");
+        not_tested("chromium", "there is none to show a page");
     }
     found
 }

@@ -1,7 +1,7 @@
 //! `run` against servers in this process.
 
 use crate::fake::{self, Manners};
-use crate::{describe, loadtest};
+use crate::{describe, loadtest, not_tested};
 use std::fs;
 use std::sync::OnceLock;
 
@@ -52,7 +52,10 @@ fn ways() -> &'static [&'static str] {
         let output =
             loadtest(&["run", "-q", "--keys", "1", "--duration", "1ms", "--io", "io-uring", "--server", &address]);
         match output.status.code() {
-            Some(71) => &["epoll"],
+            Some(71) => {
+                not_tested("io_uring", "the system refuses it");
+                &["epoll"]
+            }
             _ => &["epoll", "io-uring"],
         }
     })
