@@ -211,6 +211,9 @@ pub struct ReplayArgs {
     /// How long a server may say nothing while requests are in flight
     #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "10s")]
     pub timeout: Duration,
+    /// Write the results to a file as an HTML page with plots
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
     /// Write the results to a file as JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,

@@ -3,6 +3,7 @@
 use crate::compare::{CompareReport, Comparison};
 use crate::error::Error;
 use crate::plot::{Bars, Plot, Scale, Series, bars, escape};
+use crate::replay::ReplayReport;
 use crate::run::RunReport;
 use crate::spread::Spread;
 use crate::sweep::SweepReport;
@@ -11,6 +12,8 @@ use std::fmt::Display;
 use std::fs;
 use std::path::Path;
 
+/// What two servers are called.
+const SIDES: [&str; 2] = ["A", "B"];
 /// Points of a percentile curve for every halving of what is missing to 100 %.
 const CURVE_STEPS: u32 = 5;
 
@@ -265,6 +268,68 @@ impl Page for CompareReport {
         vec![
             "Servers that share one core show what a request costs, not how they scale.",
             "The loop is closed: throughput on a shared core includes the client's own work.",
+        ]
+    }
+}
+
+impl Page for ReplayReport {
+    fn title(&self) -> String {
+        "Recorded requests replayed".into()
+    }
+
+    fn summary(&self) -> String {
+        let servers = self.servers.iter().zip(SIDES);
+        let named = servers.map(|(server, name)| format!("<dt>{name}</dt><dd><code>{}</code></dd>\n", escape(server)));
+        let verdicts = self.replays.iter().map(|replay| paragraph(&replay.verdict()));
+        format!("<dl>\n{}</dl>\n{}", named.collect::<String>(), verdicts.collect::<String>())
+    }
+
+    fn plots(&self) -> Vec<String> {
+        let (limited, whole): (Vec<_>, Vec<_>) = self.replays.iter().partition(|replay| replay.limit.is_some());
+        let over_time = whole.into_iter().map(|replay| {
+            let series = replay.servers.iter().zip(SIDES).map(|(server, name)| {
+                let ends = (1..).map(|interval| (interval * replay.interval_requests).min(replay.requests) as f64);
+                let percent = server.interval_hit_ratios.iter().map(|ratio| ratio * 100.0);
+                Series { name: name.into(), points: ends.zip(percent).collect(), marked: true }
+            });
+            Plot {
+                title: format!("Hit ratio along {}", replay.trace),
+                x: ("requests until the end of the interval".into(), Scale::Linear),
+                y: ("% of the requests in the interval".into(), Scale::Linear),
+                series: series.collect(),
+                limit: None,
+                mark: None,
+            }
+            .to_svg()
+        });
+        let mut plots: Vec<String> = over_time.collect();
+        let mut traces: Vec<&str> = limited.iter().map(|replay| &*replay.trace).collect();
+        traces.dedup();
+        for trace in traces {
+            let rows = limited.iter().filter(|replay| replay.trace == trace).filter_map(|replay| {
+                let bar = |server: &crate::replay::Replayed| {
+                    let percent = server.hit_ratio * 100.0;
+                    (percent, percent, percent)
+                };
+                let bars = replay.servers.iter().map(bar).collect();
+                replay.limit.map(|limit| (format!("{} % ({} MiB)", limit.footprint_percent, limit.memory_mib), bars))
+            });
+            let sides = &SIDES[..self.servers.len().min(SIDES.len())];
+            let rows: Vec<Bars> = rows.collect();
+            plots.push(bars(
+                &format!("Hits on {trace} by limit, a part of its footprint"),
+                sides,
+                "% of all requests",
+                &rows,
+            ));
+        }
+        plots
+    }
+
+    fn caveats(&self) -> Vec<&'static str> {
+        vec![
+            "Requests are sent as fast as they are answered: times to live, and what happens with time alone, are missing.",
+            "One connection asks: neither throughput nor latency is measured here.",
         ]
     }
 }

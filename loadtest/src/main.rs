@@ -79,9 +79,12 @@ fn compare_command(args: &CompareArgs, stop: &AtomicBool) -> Result<u8, Error> {
 
 fn replay_command(args: &ReplayArgs, stop: &AtomicBool) -> Result<u8, Error> {
     let result = replay::replay(&args.plan()?, args.quiet, stop)?;
-    print!("{result}");
+    print!("{result}{}", result.caveats_as_text());
     if let Some(path) = &args.json {
         report::write_json(path, &result)?;
+    }
+    if let Some(path) = &args.html {
+        html::write(path, &result)?;
     }
     Ok(result.exit_code())
 }

@@ -41,7 +41,12 @@ const CACHELIB: &str = "Meta, CacheLib's CacheBench, test configuration kvcache_
 
 const ONE_RECORD: &str =
     "records of 10 fields of 100 B as one value; ranks are scattered over these keys, not over 10^10";
-const MEANS: &str = "all keys and all values have the mean length; the number of keys is chosen";
+const MEANS: &str = "all keys and all values have the mean length; the number of keys is chosen; times to live that the table leaves out \
+                     are left out";
+const MEANS_AND_SETS: &str = "all keys and all values have the mean length; the number of keys is chosen; the 1 % that the table does not \
+                              name are sets; times to live that it leaves out are left out";
+const MEANS_AND_CAS: &str = "all keys and all values have the mean length; the number of keys is chosen; gets and cas are one operation, \
+                             `cas`";
 const NO_COUNTER_SETS: &str = "all keys and values have the mean length; sets go to other keys than incr";
 
 const fn ycsb(name: &'static str, about: &'static str, mix: &'static str, popularity: &'static str) -> Preset {
@@ -91,7 +96,10 @@ pub const PRESETS: &[Preset] = &[
     ycsb("ycsb-a", "update heavy", "get=50,set=50", "zipf:0.99"),
     ycsb("ycsb-b", "read mostly", "get=95,set=5", "zipf:0.99"),
     ycsb("ycsb-c", "read only", "get=100", "zipf:0.99"),
-    ycsb("ycsb-d", "read latest", "get=95,set=5", "latest:0.99"),
+    Preset {
+        beyond: "records of 10 fields of 100 B as one value; inserts write one key after another, round and round, instead of ever new ones",
+        ..ycsb("ycsb-d", "read latest", "get=95,set=5", "latest:0.99")
+    },
     ycsb("ycsb-f", "read, modify, write", "get=50,cas=50", "zipf:0.99"),
     Preset {
         name: "facebook-etc",
@@ -107,7 +115,17 @@ pub const PRESETS: &[Preset] = &[
         ttl: "0",
         look_aside: false,
     },
-    twitter(("twitter-1", "very hot keys, read"), ("80", "267"), "get=1", "240s", "zipf:2.68", MILLION),
+    Preset {
+        beyond: MEANS_AND_SETS,
+        ..twitter(
+            ("twitter-1", "very hot keys, mostly read"),
+            ("80", "267"),
+            "get=0.99,set=0.01",
+            "240s",
+            "zipf:2.68",
+            MILLION,
+        )
+    },
     twitter(("twitter-2", "tiny values, read"), ("21", "68"), "get=1", "4d:0.59,2d:0.41", "zipf:1.49", MILLION),
     twitter(
         ("twitter-4", "larger values, many times to live"),
@@ -125,15 +143,21 @@ pub const PRESETS: &[Preset] = &[
         "zipf:1.74",
         100_000,
     ),
-    twitter(("twitter-9", "small session data"), ("32", "39"), "get=0.99,set=0.01", "2h", "zipf:1.68", MILLION),
-    twitter(
-        ("twitter-11", "storage with cas"),
-        ("24", "170"),
-        "get=0.96,add=0.02,cas=0.01",
-        "5d:0.97,20s:0.03",
-        "zipf:1.49",
-        MILLION,
-    ),
+    Preset {
+        beyond: MEANS_AND_SETS,
+        ..twitter(("twitter-9", "small session data"), ("32", "39"), "get=0.99,set=0.01", "2h", "zipf:1.68", MILLION)
+    },
+    Preset {
+        beyond: MEANS_AND_CAS,
+        ..twitter(
+            ("twitter-11", "storage with cas"),
+            ("24", "170"),
+            "get=0.96,add=0.02,cas=0.01",
+            "5d:0.97,20s:0.03",
+            "zipf:1.49",
+            MILLION,
+        )
+    },
     twitter(
         ("twitter-12", "mostly writes, short-lived"),
         ("44", "1030"),
@@ -151,14 +175,17 @@ pub const PRESETS: &[Preset] = &[
         MILLION,
     ),
     twitter(("twitter-15", "only writes"), ("18", "102"), "set=1", "30s", "zipf:0.02", MILLION),
-    twitter(
-        ("twitter-18", "small values, very hot keys, cas"),
-        ("18", "37"),
-        "get=0.96,add=0.01,cas=0.01",
-        "12h",
-        "zipf:2.1",
-        MILLION,
-    ),
+    Preset {
+        beyond: MEANS_AND_CAS,
+        ..twitter(
+            ("twitter-18", "small values, very hot keys, cas"),
+            ("18", "37"),
+            "get=0.96,add=0.01,cas=0.01",
+            "12h",
+            "zipf:2.1",
+            MILLION,
+        )
+    },
     Preset {
         beyond: NO_COUNTER_SETS,
         ..twitter(
@@ -210,14 +237,17 @@ pub const PRESETS: &[Preset] = &[
         "zipf:1.28",
         15_000,
     ),
-    twitter(
-        ("twitter-52", "storage, long-lived"),
-        ("20", "273"),
-        "get=0.91,add=0.04,cas=0.02",
-        "1d:0.65,14d:0.27,12h:0.07",
-        "zipf:1.21",
-        MILLION,
-    ),
+    Preset {
+        beyond: MEANS_AND_CAS,
+        ..twitter(
+            ("twitter-52", "storage, long-lived"),
+            ("20", "273"),
+            "get=0.91,add=0.04,cas=0.02",
+            "1d:0.65,14d:0.27,12h:0.07",
+            "zipf:1.21",
+            MILLION,
+        )
+    },
     twitter(
         ("twitter-53", "lists that are prepended to"),
         ("36", "9213"),
@@ -276,7 +306,7 @@ impl fmt::Display for Listing {
             writeln!(f, "{}\n      --value-size {value_size}", if *look_aside { " --look-aside" } else { "" })?;
             writeln!(f, "      Not as published: {beyond}.")?;
         }
-        Ok(())
+        writeln!(f, "\nThere is no ycsb-e: it scans, for which memcached's protocol has no command.")
     }
 }
 

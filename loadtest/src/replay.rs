@@ -9,6 +9,7 @@ use crate::fleet::{Books, Fleet, Pace, Shape};
 use crate::process::{Attached, Endpoint};
 use crate::progress::{Goal, Progress};
 use crate::record::Class;
+use crate::report::wrong_answers;
 use crate::run::{Phase, run_mark};
 use crate::trace::{Format, Trace};
 use crate::units::{counted, short};
@@ -338,6 +339,18 @@ impl ReplayReport {
 }
 
 impl Replay {
+    /// What has come of it, in a sentence.
+    pub fn verdict(&self) -> String {
+        let limit = self.limit.map_or(String::new(), |limit| format!(" at {} %", limit.footprint_percent));
+        let sides = self.servers.iter().zip(["A", "B"]);
+        let hits: Vec<String> =
+            sides.map(|(server, name)| format!("{name} hits {:.2} %", server.hit_ratio * 100.0)).collect();
+        let gain = self.gain_points().map_or(String::new(), |points| format!(", a difference of {points:+.2} points"));
+        let wrong: u64 = self.servers.iter().map(|server| server.phase.wrong_answers).sum();
+        let wrong = if wrong > 0 { format!("; {}", wrong_answers(wrong)) } else { String::new() };
+        format!("{}{limit}: {}{gain}{wrong}", self.trace, hits.join(", "))
+    }
+
     /// By how many points of hit ratio the second server is ahead of the first.
     fn gain_points(&self) -> Option<f64> {
         match &self.servers[..] {

@@ -152,6 +152,18 @@ fn a_sweep_is_drawn() {
 }
 
 #[test]
+fn a_replay_is_drawn() {
+    let trace = std::env::temp_dir().join(format!("memkv-loadtest-it-page-{}.txt", std::process::id()));
+    fs::write(&trace, "a 100\nb 200\na\nc\nb\na\n".repeat(50)).unwrap();
+    let replay = format!("replay --quiet --intervals 10 --trace {}", trace.display());
+    look("page-replay", &replay, &["--server", "--compare"], |dom| {
+        check_curves(dom, 2, 20);
+        assert!(dom.contains("A hits 99.00 %, B hits 99.00 %, a difference of +0.00 points"), "{dom}");
+    });
+    fs::remove_file(trace).unwrap();
+}
+
+#[test]
 fn a_comparison_is_drawn() {
     let compare = "compare --quiet --suite foundation --connections 3 --keys 500 --slices 3 --slice 30ms";
     look("page-compare", compare, &["--a", "--b"], |dom| {

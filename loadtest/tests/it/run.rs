@@ -117,9 +117,17 @@ fn presets_are_listed_with_their_sources_and_run() {
     let output = loadtest(&["presets"]);
     let seen = describe(&output);
     assert_eq!(output.status.code(), Some(0), "{seen}");
-    for part in
-        ["synthetic", "ycsb-a", "SoCC 2010", "facebook-etc", "SIGMETRICS", "twitter-53", "CC BY", "meta-kvcache"]
-    {
+    for part in [
+        "synthetic",
+        "no ycsb-e",
+        "ycsb-a",
+        "SoCC 2010",
+        "facebook-etc",
+        "SIGMETRICS",
+        "twitter-53",
+        "CC BY",
+        "meta-kvcache",
+    ] {
         assert!(seen.contains(part), "no {part:?} in {seen}");
     }
     for preset in ["ycsb-d", "ycsb-f", "facebook-etc", "twitter-11", "twitter-23", "twitter-53", "meta-kvcache"] {
