@@ -5,7 +5,7 @@
 //! - [`store::Store`], a cache of byte-string items under a memory limit that holds, with memcached's operations;
 //! - [`map::HashMap`], a general concurrent hash map.
 //!
-//! Both stand on one lock-free index (`table`): 64-byte buckets of tagged words that grow one bucket at a time, with reclamation
+//! Both stand on one lock-free index (`table`): 64-byte buckets of tagged words that grow eight at a time, with reclamation
 //! by `crossbeam-epoch`. The store's records lie in a log of segments (`log`).
 //!
 //! # Guarantees

@@ -43,7 +43,7 @@ pub(crate) type Location = u64;
 /// Bits of a CAS id that say where in its segment a record lies.
 pub(crate) const CAS_POSITION_BITS: u32 = (SEGMENT_BYTES_MAX / ALIGN).trailing_zeros();
 
-/// What one split may add to the index, with room to spare for several threads that split at once.
+/// What one step of growth may add to the index, with room to spare for several threads that split at once.
 const INDEX_STEP_BYTES: u64 = 64 << 10;
 
 /// A segment that is closed with more than this part of it unused gives the rest back.
@@ -173,7 +173,7 @@ impl Log {
         (self.charged.load(Ordering::Relaxed) + index_bytes as u64 + self.headroom()).saturating_sub(self.limit())
     }
 
-    /// May the index take another bucket or two? It may use the headroom, but never more than the limit.
+    /// May the index take another step of growth? It may use the headroom, but never more than the limit.
     #[inline]
     pub(crate) fn index_may_grow(&self, index_bytes: usize) -> bool {
         // Relaxed: an account.

@@ -1,7 +1,7 @@
 //! A concurrent hash map on the engine's lock-free index.
 //!
 //! [`HashMap`] is for many threads that read and write at once. `get` takes no lock and writes nothing that another
-//! thread reads; inserts, updates and removals are lock-free; the table grows by one bucket at a time, so that no single
+//! thread reads; inserts, updates and removals are lock-free; the table grows by eight buckets at a time, so that no single
 //! operation pays for a resize. Work goes through [`Pinned`], which holds an epoch guard: references stay valid while it lives.
 //!
 //! ```
@@ -380,7 +380,7 @@ impl<'m, K: Hash + Eq + Send, V: Send, S: BuildHasher> Pinned<'m, K, V, S> {
         self.get_key_value(key).is_some()
     }
 
-    /// Inserts or replaces, and answers the value before. One cell for the entry; lock-free; may split one bucket. The key is cloned only if
+    /// Inserts or replaces, and answers the value before. One cell for the entry; lock-free; may split eight buckets. The key is cloned only if
     /// another insert of the same key gets in the way.
     #[inline]
     pub fn insert(&self, key: K, value: V) -> Option<&V>

@@ -52,7 +52,7 @@ impl Body<'_> {
 impl Batch<'_> {
     /// Stores a value. Counts `cmd_set` and what else the outcome says.
     ///
-    /// Lock-free; may split one index bucket, and, when a segment is full, open another and evict the oldest.
+    /// Lock-free; may split eight buckets of the index, and, when a segment is full, open another and evict the oldest.
     ///
     /// # Errors
     /// [`StoreError::TooLarge`], [`StoreError::OutOfMemory`]; [`Mode::Set`] has then removed the old item (protocol 6.2). An append or prepend that does

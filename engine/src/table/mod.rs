@@ -1,4 +1,4 @@
-//! The index: a lock-free hash table of 64-bit words that grows one bucket at a time.
+//! The index: a lock-free hash table of 64-bit words that grows by a few buckets at a time.
 //!
 //! # Purpose and guarantee
 //! Maps a 64-bit hash to a 45-bit payload; what a payload means, and when two of them are the same key, the caller
@@ -176,12 +176,9 @@ impl State {
         (1 << self.level()) + self.split()
     }
 
-    fn next(self) -> State {
-        if self.split() + 1 == 1 << self.level() {
-            State::new(self.level() + 1, 0)
-        } else {
-            State::new(self.level(), self.split() + 1)
-        }
+    /// The state when all buckets of the level that come before `end` have been split.
+    fn after(self, end: u64) -> State {
+        if end >= 1 << self.level() { State::new(self.level() + 1, 0) } else { State::new(self.level(), end) }
     }
 }
 
@@ -216,6 +213,8 @@ pub(crate) struct Table {
     state: CachePadded<AtomicU64>,
     /// How many buckets the table should have; raised by inserts, followed by splits.
     buckets_wanted: CachePadded<AtomicU64>,
+    /// 1 while a thread does a step of growth, so that others need not.
+    growing: CachePadded<AtomicU64>,
     /// The first bucket of each level that has been reserved, at the place of its shift, `64 - level`; entries of levels that are over stay
     /// behind, unused.
     arrays: [AtomicPtr<Bucket>; 64],
@@ -252,6 +251,7 @@ impl Table {
         Table {
             state: CachePadded::new(AtomicU64::new(state.0)),
             buckets_wanted: CachePadded::new(AtomicU64::new(0)),
+            growing: CachePadded::new(AtomicU64::new(0)),
             arrays,
             owners,
             overflow: OverflowPool::new(),
@@ -561,6 +561,18 @@ pub(crate) fn prefetch_line(address: *const u8) {
     // SAFETY: a prefetch never faults, whatever the address.
     unsafe {
         std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
+
+/// Asks for a cache line that will be written, without waiting for it.
+#[inline]
+pub(crate) fn prefetch_line_to_write(address: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch never faults, whatever the address. A processor that does not know this one does nothing in its place.
+    unsafe {
+        std::arch::asm!("prefetchw [{}]", in(reg) address, options(readonly, nostack, preserves_flags));
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = address;

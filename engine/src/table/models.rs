@@ -362,6 +362,60 @@ fn split_split_with_overflow_in_a_child() {
     );
 }
 
+/// Splits both buckets in one step of the state.
+fn split_group((table, guard): At<'_>) -> bool {
+    let state = table.state();
+    table.split_until(state, state.split() + 2, &ByHash(0), guard);
+    true
+}
+
+/// Hashes to bucket 1.
+const UPPER: u64 = 1 << 63;
+
+#[test]
+fn split_group_insert() {
+    pair(
+        |_| {},
+        split_group,
+        |table| insert(table, UPPER, 1),
+        |table, _, inserted| {
+            assert!(inserted);
+            assert_eq!(get(table, UPPER), Some(1), "an insert into a later bucket of the group survives the step");
+        },
+    );
+}
+
+/// A helper does one bucket, while the other does the group: whoever freezes the second bucket sees to it that the state passes it.
+#[test]
+fn split_group_split() {
+    pair_bounded(
+        1,
+        |at| {
+            insert(at, UPPER, 1);
+            // The first is frozen already, to keep the model small.
+            let (table, guard) = at;
+            assert!(table.reserve_level(LEVEL_MIN + 1, table.state()));
+            split::freeze_chain(table.root(table.state(), K, guard));
+        },
+        split_group,
+        split_and_true,
+        |at, _, _| assert_eq!(get(at, UPPER), Some(1)),
+    );
+}
+
+#[test]
+fn split_group_read() {
+    pair(
+        |table| {
+            insert(table, K, 1);
+            insert(table, UPPER, 9);
+        },
+        split_group,
+        |table| get(table, UPPER) == Some(9) && get(table, K) == Some(1),
+        |_, _, found| assert!(found, "keys that are there throughout are always found"),
+    );
+}
+
 /// Two inserts of one key, of which one splits the bucket first, under the other's hands.
 #[test]
 fn t2_insert_insert_split() {

@@ -1,4 +1,4 @@
-//! Growth: one bucket at a time is frozen, copied to its two children, and left behind.
+//! Growth: a bucket is frozen, copied to its two children, and left behind. A step of the state leaves a group of neighbours behind at once.
 //!
 //! Every step is repeatable: freezing sets bits that are never cleared, the frozen words then say exactly which word
 //! goes to which slot of which child, and each child slot is filled by a CAS from unborn, which succeeds once. So any
@@ -7,13 +7,37 @@
 use super::bucket::{Bucket, LINK_NONE, Node, Overflow};
 use super::level::LevelMemory;
 use super::word::{EMPTY, UNBORN, Word};
-use super::{Keys, LEVELS, State, Table};
+use super::{Keys, LEVELS, State, Table, prefetch_line_to_write};
 use crate::sync::Guard;
 use crate::sync::{AtomicU64, Ordering};
 use std::sync::Arc;
 
 /// Buckets behind the split front that are given back at a time: 64 KiB.
 const RELEASE_BUCKETS: u64 = 1024;
+
+/// Buckets that are split in one step of the state (a power of two): every operation reads the state, and misses it after each step of
+/// another thread. Models have steps of one, but where they say otherwise.
+const GROUP: u64 = if cfg!(crossbeam_loom) { 1 } else { 8 };
+
+/// So many buckets less than wanted, and every insert does a step of growth, not only one at a time.
+const BUCKETS_BEHIND_MAX: u64 = 8 * GROUP;
+
+/// While it lives, the other threads may leave growth to this one.
+struct Growing<'t>(&'t AtomicU64);
+
+impl<'t> Growing<'t> {
+    fn begin(growing: &'t AtomicU64) -> Option<Growing<'t>> {
+        // Relaxed, here and below: who grows when is a question of speed only. The load spares the line a write that would be in vain.
+        let is_ours = growing.load(Ordering::Relaxed) == 0 && growing.swap(1, Ordering::Relaxed) == 0;
+        is_ours.then(|| Growing(growing))
+    }
+}
+
+impl Drop for Growing<'_> {
+    fn drop(&mut self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+}
 
 /// Writes the words of one child in order.
 struct Filler<'t> {
@@ -88,21 +112,61 @@ impl Table {
         }
     }
 
-    /// Splits one bucket if the table is fuller than it should be: call it after an insert. Cost: about 25 atomic
-    /// operations on lines of its own; from level 16 on it reads no entries.
+    /// Splits a group of buckets if the table is fuller than it should be: call it after an insert. Cost: nothing for most calls, some fifteen
+    /// atomic operations a bucket for the one that does it; from level 16 on it reads no entries.
     #[inline]
     pub(crate) fn grow_step(&self, keys: &impl Keys, guard: &Guard) {
         if self.wants_split() {
+            self.grow(keys, guard);
+        }
+    }
+
+    /// One thread at a time is enough: two would work on the same buckets and take each other's cache lines away. But if growth falls behind, its
+    /// thread may have been stopped, and everybody goes on with the work.
+    #[cold]
+    fn grow(&self, keys: &impl Keys, guard: &Guard) {
+        if let Some(_growing) = Growing::begin(&self.growing) {
+            self.help_split(self.state(), keys, guard);
+        } else if self.state().buckets() + BUCKETS_BEHIND_MAX < self.buckets_wanted.load(Ordering::Relaxed) {
             self.help_split(self.state(), keys, guard);
         }
     }
 
-    /// Makes sure that the split which is next in `state` has been done.
+    /// Makes sure that the splits which are next in `state` have been done: all up to the end of a group.
     pub(super) fn help_split(&self, state: State, keys: &impl Keys, guard: &Guard) {
-        let (level, index) = (state.level(), state.split());
+        self.split_until(state, (state.split() / GROUP + 1) * GROUP, keys, guard);
+    }
+
+    /// Splits the buckets of `state` that come before `end`, if nobody has done so yet. Helpers need not agree about the end: who finds that
+    /// another has gone a part of the way goes the rest, so that no frozen bucket is left behind.
+    pub(super) fn split_until(&self, mut state: State, end: u64, keys: &impl Keys, guard: &Guard) {
+        let level = state.level();
+        let end = end.min(1 << level);
         if level as usize + 1 >= LEVELS || !self.reserve_level(level + 1, state) {
             return;
         }
+        // Their cache misses overlap.
+        for index in state.split()..end {
+            prefetch_line_to_write(std::ptr::from_ref(self.bucket(level, index)).cast());
+            for child in [2 * index, 2 * index + 1] {
+                prefetch_line_to_write(std::ptr::from_ref(self.bucket(level + 1, child)).cast());
+            }
+        }
+        for index in state.split()..end {
+            self.split_bucket(level, index, keys, guard);
+        }
+        // Ends: each repetition means that another thread has moved the state towards `end`.
+        while state.level() == level && state.split() < end {
+            // Release: publishes the children (E4). Acquire on failure: the same, of those that another helper has published.
+            match self.state.compare_exchange(state.0, state.after(end).0, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return (state.split()..end).for_each(|index| self.retire_parent(level, index, guard)),
+                Err(now) => state = State(now),
+            }
+        }
+    }
+
+    /// Freezes a bucket and fills its children.
+    fn split_bucket(&self, level: u32, index: u64, keys: &impl Keys, guard: &Guard) {
         let parent = self.bucket(level, index);
         let children: [&Bucket; 2] = [self.bucket(level + 1, 2 * index), self.bucket(level + 1, 2 * index + 1)];
         freeze_chain(parent);
@@ -126,10 +190,6 @@ impl Table {
             }
         }
         fillers.into_iter().for_each(Filler::finish);
-        // Release: publishes the children (E4). Failure is Relaxed: another helper has moved the state on, and our work with it.
-        if self.state.compare_exchange(state.0, state.next().0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-            self.retire_parent(state, parent, guard);
-        }
     }
 
     /// Makes sure that the array of a level is there. False if the split in question is over.
@@ -149,24 +209,29 @@ impl Table {
                 }
             };
         }
-        // Release, idempotent: all helpers write the same address. The state that makes readers use it comes later (E4).
         // SAFETY: a level lives at least as long as the guards of those who read a state at or before it (T6).
-        self.arrays[64 - level as usize].store(unsafe { &*memory }.buckets(), Ordering::Release);
+        let buckets = unsafe { &*memory }.buckets();
+        let array = &self.arrays[64 - level as usize];
+        // Relaxed: only saves the store, to a line that everybody reads.
+        if array.load(Ordering::Relaxed) != buckets {
+            // Release, idempotent: all helpers write the same address. The state that makes readers use it comes later (E4).
+            array.store(buckets, Ordering::Release);
+        }
         self.state() == state
     }
 
     /// After the state has moved past a bucket: its overflow buckets and, now and then, pages of its level go back (T5, T6).
-    fn retire_parent(&self, state: State, parent: &Bucket, guard: &Guard) {
-        let mut link = &parent.link;
+    fn retire_parent(&self, level: u32, index: u64, guard: &Guard) {
+        let mut link = &self.bucket(level, index).link;
         // SAFETY: reached under `guard`; frozen, so the chain is final (T1).
         while let Some(next) = unsafe { Overflow::from_link(link.load(Ordering::Acquire)) } {
             self.overflow.retire(next, guard);
             link = &next.link;
         }
         // Relaxed: an older owner than the one of the state that we just moved.
-        let owner = self.owners[state.level() as usize].load(Ordering::Relaxed);
-        let done = state.split() + 1;
-        if done == 1 << state.level() {
+        let owner = self.owners[level as usize].load(Ordering::Relaxed);
+        let done = index + 1;
+        if done == 1 << level {
             // SAFETY: `into_raw` made the pointer, and this is the table's own count: no state names the level any more.
             let memory = unsafe { Arc::from_raw(owner) };
             guard.defer(move || drop(memory));
@@ -225,6 +290,56 @@ mod tests {
     fn remove(table: &Table, payload: u64, guard: &Guard) {
         let hit = table.find(payload << 32, &ByPayload(payload), guard).expect("it is there");
         assert!(table.remove(hit, &ByPayload(payload), guard).is_ok());
+    }
+
+    /// A payload for every number, all over the buckets.
+    fn spread(number: u64) -> u64 {
+        (number * 0x9e37_79b9) & 0xffff_ffff
+    }
+
+    /// Helpers that do not agree how many buckets a step of the state splits leave the same table.
+    #[test]
+    fn t3_helpers_of_one_bucket_and_of_a_group_agree() {
+        for (first, second) in [(1, 8), (8, 1), (3, 5), (5, 3)] {
+            let (table, guard) = (Table::new(0, 6), pin());
+            for payload in 1..=40 {
+                insert(&table, spread(payload), &guard);
+            }
+            let (state, keys) = (table.state(), ByPayload(0));
+            assert!(table.reserve_level(state.level() + 1, state));
+            // Stopped before its step of the state.
+            (0..first).for_each(|index| table.split_bucket(state.level(), index, &keys, &guard));
+            table.split_until(state, second, &keys, &guard);
+            assert_eq!(table.state(), state.after(second));
+            table.split_until(state, first, &keys, &guard);
+            assert_eq!(table.state(), state.after(second), "a step from an old state is none");
+            while table.level() == state.level() {
+                table.help_split(table.state(), &keys, &guard);
+            }
+            assert_eq!(table.state(), State::new(state.level() + 1, 0));
+            table.validate(&keys, &guard);
+        }
+    }
+
+    #[test]
+    fn growth_goes_on_without_the_thread_that_has_begun_it() {
+        let (table, guard) = (Table::new(0, 4), pin());
+        let stopped = Growing::begin(&table.growing).expect("nobody else grows");
+        assert!((0..2).all(|_| Growing::begin(&table.growing).is_none()), "one that is refused changes nothing");
+        let grow = |range: std::ops::RangeInclusive<u64>| {
+            for payload in range {
+                let payload = spread(payload);
+                insert(&table, payload, &guard);
+                table.grow_step(&ByPayload(payload), &guard);
+            }
+        };
+        grow(1..=10_000);
+        let buckets = table.state().buckets();
+        assert!((2_480 - BUCKETS_BEHIND_MAX..2_500 - BUCKETS_BEHIND_MAX / 2).contains(&buckets), "{buckets} buckets");
+        drop(stopped);
+        grow(10_001..=10_064);
+        assert!(!table.wants_split());
+        table.validate(&ByPayload(0), &guard);
     }
 
     /// A helper stops after any number of words, wakes up when the child has lost the overflow buckets that the split gave it, and changes nothing.
