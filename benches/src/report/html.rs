@@ -1,6 +1,6 @@
 //! The report as one HTML page with drawings in it: no scripts, nothing from outside.
 
-use super::{BASES, CAVEATS, Group, Report, Row, short};
+use super::{BASES, CAVEATS, Group, Report, Row, rounds, short};
 use crate::drive::threads_label;
 use crate::measure::Better;
 use std::fmt::Write;
@@ -32,13 +32,13 @@ pub fn html(report: &Report) -> String {
     );
     out.push_str("<table class=\"facts\">");
     let sizes = format!(
-        "{} keys resident, {} where the map grows, {} s a run, {} % hits, seed {}, {} rounds after one dropped",
+        "{} keys resident, {} where the map grows, {} s a run, {} % hits, seed {}, {}",
         setup.keys,
         setup.grow_keys,
         setup.duration.as_secs_f64(),
         setup.hit_percent,
         setup.seed,
-        report.rounds,
+        rounds(report.rounds),
     );
     let facts = report.machine.facts().into_iter().chain([
         ("date", format!("{} UTC", report.date)),

@@ -13,13 +13,15 @@ use crate::measure::{Figure, Sample, Spread};
 use crate::workload::{Setup, Workload};
 
 /// The maps and caches that others are set in proportion to.
-pub const BASES: [&str; 5] = ["papaya", "flurry", "dashmap", "moka", "quick_cache"];
+pub const BASES: [&str; 6] = ["papaya", "papaya-batched", "flurry", "dashmap", "moka", "quick_cache"];
 
 /// What to read before any figure; printed with every report.
-pub const CAVEATS: [&str; 4] = [
+pub const CAVEATS: [&str; 6] = [
     "Medians over the counted rounds, least and greatest beside the headline (the others' are in the JSON); ratios are medians of the ratios within a round.",
     "cpu: CPU time of the measured threads as a share of threads x time; below 1 they waited, or others had the cores.",
     "noise: CPU time that the rest of the machine used meanwhile, as a share of all cores. Above a few percent, repeat.",
+    "-batched: one guard for 100 operations, as a server takes one for a batch of commands. It is fair to set it beside a rival that keeps its guard as long, and beside one without guards.",
+    "The hasher is the one above for every map and for every cache that lets it be chosen; memkv-store seeds a foldhash of its own, TinyUFO and segcache have their own ahash.",
     "Thread counts up to the machine's cores show interference between that many threads; they do not prove scaling beyond.",
 ];
 
@@ -102,6 +104,11 @@ impl Row {
         let others = Spread::of(self.good().map(|sample| sample.others_share))?;
         (cpu.max > 0.0).then_some((cpu.median, others.median))
     }
+}
+
+/// How many rounds there were, in words.
+fn rounds(count: usize) -> String {
+    format!("{count} round{} after one dropped", if count == 1 { "" } else { "s" })
 }
 
 /// A number with about three digits that matter.

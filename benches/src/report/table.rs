@@ -1,6 +1,6 @@
 //! The report as plain text.
 
-use super::{BASES, CAVEATS, Group, Report, short};
+use super::{BASES, CAVEATS, Group, Report, rounds, short};
 use crate::drive::threads_label;
 use std::fmt::Write;
 
@@ -16,14 +16,14 @@ pub fn table(report: &Report) -> String {
     line(
         &mut out,
         format_args!(
-            "{:<10} {} keys resident, {} where the map grows, {} s a run, {} % hits, seed {}, {} rounds after one dropped",
+            "{:<10} {} keys resident, {} where the map grows, {} s a run, {} % hits, seed {}, {}",
             "sizes",
             setup.keys,
             setup.grow_keys,
             setup.duration.as_secs_f64(),
             setup.hit_percent,
             setup.seed,
-            report.rounds,
+            rounds(report.rounds),
         ),
     );
     for caveat in CAVEATS {
