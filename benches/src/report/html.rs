@@ -8,7 +8,7 @@ use std::fmt::Write;
 const STYLE: &str = "body{font:15px/1.45 system-ui,sans-serif;color:#1c2128;background:#fff;max-width:70rem;margin:2rem auto;\
 padding:0 1rem}h1{font-size:1.6rem}h2{font-size:1.15rem;margin:2.2rem 0 .2rem}p{margin:.2rem 0 .6rem}\
 table{border-collapse:collapse;font-variant-numeric:tabular-nums;margin:.6rem 0}td,th{padding:.18rem .7rem;text-align:right;\
-border-bottom:1px solid #e3e6ea;white-space:nowrap}td:first-child,th:first-child{text-align:left}th{font-weight:600;color:#57606a}\
+border-bottom:1px solid #e3e6ea;white-space:nowrap}td:first-child,th:first-child{text-align:left}th{font-weight:600;color:#57606a;white-space:normal;vertical-align:bottom}\
 .ours td{font-weight:600;background:#eef5ff}.range{color:#8a929b;font-size:.85em}.failed{color:#b42318}\
 .facts td{text-align:left;white-space:normal}.wide{overflow-x:auto}svg text{font:12px system-ui,sans-serif;fill:#1c2128}\
 svg .dim{fill:#6a737d}code{font-size:.92em}";
