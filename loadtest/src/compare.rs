@@ -14,7 +14,7 @@ use crate::popularity::Popularity;
 use crate::process::{Endpoint, Server};
 use crate::progress::{Goal, Progress};
 use crate::record::{Fault, LiveTotals, Record};
-use crate::run::{STATS_PATIENCE, run_mark, serialize_display};
+use crate::run::{CLIENT_BUSY_MAX, STATS_PATIENCE, run_mark, serialize_display};
 use crate::spread::Spread;
 use crate::stats::Stats;
 use crate::units::{counted, short};
@@ -121,6 +121,8 @@ pub struct Slice {
     pub server_cpu_ns: Option<f64>,
     /// The client's CPU time per request.
     pub client_cpu_ns: f64,
+    /// Share of its threads' time in which the client worked.
+    pub client_busy: f64,
 }
 
 /// All slices of one server under one workload.
@@ -134,6 +136,10 @@ pub struct Side {
     pub server_cpu_ns: Option<Spread>,
     /// The client's CPU time per request.
     pub client_cpu_ns: Spread,
+    /// Share of its threads' time in which the client worked.
+    pub client_busy: Spread,
+    /// Whether the client, on a core of its own, had next to no time left, so that the throughput is the client's.
+    pub client_limited: bool,
     /// Hits among the keys asked for.
     pub hit_ratio: Option<f64>,
     /// Errors by kind.
@@ -350,8 +356,8 @@ fn measure(
     Ok(Comparison {
         workload: workload.name.clone(),
         keys_per_request: keys / requests,
-        a: side(slices_a, &record_a),
-        b: side(slices_b, &record_b),
+        a: side(slices_a, &record_a, plan.shares_core()),
+        b: side(slices_b, &record_b, plan.shares_core()),
         cpu_ratio,
         throughput_ratio,
     })
@@ -359,6 +365,7 @@ fn measure(
 
 /// One slice, from an idle server to an idle server.
 fn measure_slice(contestant: &mut Contestant, draws: &mut [Draws], pace: Pace<'_>) -> Result<(Slice, Driven), Error> {
+    let threads = draws.len() as f64;
     let cpu_before = contestant.cpu_ns()?;
     let driven = contestant.fleet.drive(draws, pace, &mut |_| {})?;
     contestant.check_end(driven.ended)?;
@@ -368,12 +375,16 @@ fn measure_slice(contestant: &mut Contestant, draws: &mut [Draws], pace: Pace<'_
         requests_per_s: requests / driven.elapsed.as_secs_f64(),
         server_cpu_ns: cpu_ns.map(|cpu_ns| cpu_ns as f64 / requests),
         client_cpu_ns: driven.record.client_cpu_ns as f64 / requests,
+        client_busy: driven.record.client_cpu_ns as f64 / (driven.elapsed.as_nanos() as f64 * threads),
     };
     Ok((slice, driven))
 }
 
-fn side(slices: Vec<Slice>, record: &Record) -> Side {
+fn side(slices: Vec<Slice>, record: &Record, shares_core: bool) -> Side {
+    let client_busy = spread(slices.iter().map(|slice| slice.client_busy));
     Side {
+        client_busy,
+        client_limited: !shares_core && client_busy.median > CLIENT_BUSY_MAX,
         requests_per_s: spread(slices.iter().map(|slice| slice.requests_per_s)),
         server_cpu_ns: Spread::of(slices.iter().filter_map(|slice| slice.server_cpu_ns)),
         client_cpu_ns: spread(slices.iter().map(|slice| slice.client_cpu_ns)),
@@ -403,6 +414,9 @@ impl Comparison {
     pub fn verdict(&self) -> String {
         let (Spread { median, min, max, median_interval }, what) = match self.cpu_ratio {
             Some(cpu_ratio) => (cpu_ratio, "CPU per request"),
+            None if self.a.client_limited || self.b.client_limited => {
+                return "the client itself was the limit: these slices say nothing about the servers".into();
+            }
             None => (self.throughput_ratio, "throughput"),
         };
         let verb = if self.cpu_ratio.is_some() { "needs" } else { "has" };
@@ -497,12 +511,20 @@ impl fmt::Display for Comparison {
             line("server CPU ns/key", per_key(a), per_key(b), String::new())?;
         }
         line("client CPU ns/request", cost(&a.client_cpu_ns), cost(&b.client_cpu_ns), String::new())?;
+        let busy = |side: &Side| format!("{:.0} % of the time", side.client_busy.median * 100.0);
+        line("client busy", busy(a), busy(b), String::new())?;
         let hits = |side: &Side| side.hit_ratio.map_or("-".into(), |ratio| format!("{:.2} %", ratio * 100.0));
         line("hits", hits(a), hits(b), String::new())?;
         for (name, side) in [("A", a), ("B", b)] {
             for (fault, count) in &side.errors {
                 writeln!(f, "  {name} gave {}", fault.counted(*count))?;
             }
+        }
+        if a.client_limited || b.client_limited {
+            writeln!(
+                f,
+                "  THE CLIENT ITSELF WAS THE LIMIT: throughput is the client's; give it more threads, or more cores"
+            )?;
         }
         writeln!(f, "  verdict: {}", self.verdict_with_interval())
     }
@@ -537,4 +559,43 @@ fn write_summary(f: &mut fmt::Formatter<'_>, comparisons: &[Comparison]) -> fmt:
         )?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A comparison of two sides with these figures in each of nine slices.
+    fn comparison(cpu_ns: Option<(f64, f64)>, rates: (f64, f64), client_busy: f64, shares_core: bool) -> Comparison {
+        let make = |server_cpu_ns, requests_per_s| {
+            let slice = Slice { requests_per_s, server_cpu_ns, client_cpu_ns: 100.0, client_busy };
+            side(vec![slice; 9], &Record::default(), shares_core)
+        };
+        let (a, b) = (make(cpu_ns.map(|both| both.0), rates.0), make(cpu_ns.map(|both| both.1), rates.1));
+        Comparison {
+            workload: "w".into(),
+            keys_per_request: 1.0,
+            a,
+            b,
+            cpu_ratio: cpu_ns.and_then(|(a, b)| Spread::of([b / a; 9])),
+            throughput_ratio: spread([rates.1 / rates.0; 9].into_iter()),
+        }
+    }
+
+    #[test]
+    fn verdicts_are_in_words_and_a_client_at_its_limit_allows_none_on_throughput() {
+        let cases = [
+            (Some((100.0, 80.0)), 0.5, false, "B needs 20 % less CPU per request than A"),
+            (Some((100.0, 130.0)), 0.99, false, "B needs 30 % more CPU per request than A"),
+            (None, 0.5, false, "B has 50 % more throughput than A"),
+            (None, 0.99, true, "B has 50 % more throughput than A"),
+            (None, 0.99, false, "the client itself was the limit: these slices say nothing about the servers"),
+        ];
+        for (cpu_ns, client_busy, shares_core, verdict) in cases {
+            let seen = comparison(cpu_ns, (1000.0, 1500.0), client_busy, shares_core);
+            assert_eq!(seen.verdict(), verdict);
+            let limited = client_busy > 0.9 && !shares_core;
+            assert_eq!(seen.to_string().contains("THE CLIENT ITSELF WAS THE LIMIT"), limited, "{seen}");
+        }
+    }
 }

@@ -7,9 +7,11 @@ use memkv_loadtest::value::{self, Origin, Stamp};
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, mpsc};
 use std::{env, fs, io, process, thread};
 
 /// How the server behaves.
@@ -95,6 +97,30 @@ pub(crate) fn start(manners: Manners) -> String {
     let address = listener.local_addr().expect("a bound address").to_string();
     thread::spawn(move || serve(listener, manners));
     address
+}
+
+/// Starts a server behind a Unix socket. Each connection that is opened is told on the channel.
+pub(crate) fn start_behind_socket(manners: Manners, path: &Path) -> mpsc::Receiver<()> {
+    let address = start(manners);
+    let listener = UnixListener::bind(path).expect("a free path");
+    let (opened, told) = mpsc::channel();
+    thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            // Before the first answer, so that whoever has one finds every connection told. Nobody may be listening any more.
+            let _ = opened.send(());
+            let server = TcpStream::connect(&address).expect("the server is there");
+            let (client_out, server_out) =
+                (client.try_clone().expect("a socket"), server.try_clone().expect("a socket"));
+            thread::spawn(move || pump(client, server));
+            thread::spawn(move || pump(server_out, client_out));
+        }
+    });
+    told
+}
+
+/// Copies until either side ends.
+fn pump(mut from: impl io::Read, mut to: impl io::Write) {
+    let _ = io::copy(&mut from, &mut to);
 }
 
 fn serve(listener: TcpListener, manners: Manners) {

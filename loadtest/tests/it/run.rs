@@ -3,6 +3,7 @@
 use crate::fake::{self, Manners};
 use crate::{describe, loadtest, not_tested};
 use std::fs;
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 /// Runs `run` against a fake server and checks the exit status and what is printed.
@@ -169,10 +170,17 @@ fn wrong_values_are_told_apart_and_fail_the_run() {
 }
 
 #[test]
-fn values_that_outlive_their_time_are_found() {
+fn values_that_outlive_their_time_are_found_and_progress_is_lines_where_there_is_no_terminal() {
     // A server without expiry; what is found two seconds after a time to live was over is late.
     let options = "--ttl 1s --rate 300 --duration 4s --keys 50 --ratio 1:0";
-    check(Manners::Honest, options, 1, &["values that had expired", "WRONG ANSWERS"]);
+    let address = fake::start(Manners::Honest);
+    let output = loadtest(&["run", "--server", &address].into_iter().chain(options.split(' ')).collect::<Vec<_>>());
+    let seen = describe(&output);
+    assert_eq!(output.status.code(), Some(1), "{seen}");
+    assert!(seen.contains("values that had expired") && seen.contains("WRONG ANSWERS"), "{seen}");
+    let progress = String::from_utf8(output.stderr).unwrap();
+    assert!(progress.contains("run: ") && progress.contains(" requests/s, 100.0 % hits"), "{progress:?}");
+    assert!(progress.ends_with('\n') && !progress.contains(['\r', '\x1b']), "{progress:?}");
     check(Manners::Honest, "--ttl 1s --rate 300 --keys 50 --ratio 1:0", 0, &["errors      none"]);
 }
 
@@ -235,6 +243,35 @@ fn a_server_that_falls_silent_is_given_up() {
             &["STOPPED ANSWERING", "throughput", "requests unanswered"],
         );
     }
+}
+
+#[test]
+fn a_server_behind_a_unix_socket_is_loaded_and_an_interrupt_reports_what_there_was() {
+    let path = std::env::temp_dir().join(format!("memkv-loadtest-it-{}.socket", std::process::id()));
+    let _ = fs::remove_file(&path);
+    let opened = fake::start_behind_socket(Manners::Honest, &path);
+    let server = format!("unix:{}", path.display());
+    let common = ["run", "--quiet", "--connections", "3", "--keys", "100", "--server", &server, "--duration"];
+    let output = loadtest(&common.into_iter().chain(["100ms"]).collect::<Vec<_>>());
+    let seen = describe(&output);
+    assert_eq!(output.status.code(), Some(0), "{seen}");
+    assert!(seen.contains(&server) && seen.contains("errors      none"), "{seen}");
+
+    while opened.try_recv().is_ok() {}
+    let child = Command::new(env!("CARGO_BIN_EXE_memkv-loadtest"))
+        .args(common.into_iter().chain(["10m"]))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // It listens for signals before it connects.
+    opened.recv().unwrap();
+    let interrupted = Command::new("sh").args(["-c", &format!("kill -INT {}", child.id())]).status().unwrap();
+    assert!(interrupted.success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", describe(&output));
+    assert!(describe(&output).contains("stopped early"), "{}", describe(&output));
+    fs::remove_file(path).unwrap();
 }
 
 #[test]
