@@ -15,7 +15,7 @@
 //! - the commands: [`config`] with [`load`], [`preset`] and [`spec`], [`run`], [`sweep`], [`compare`] with [`process`] and [`cpu`], [`replay`] with [`trace`], [`memory`] with [`stats`], [`report`],
 //!   [`html`] with [`plot`], [`hgrm`]
 //!
-//! Needs Linux: epoll or io_uring, and `/proc` for the servers' CPU time. Unsafe code is in `driver::ring`, behind a safe face, and in one call of `cpu`.
+//! Needs Linux: epoll or io_uring, and `/proc` for the servers' CPU time. Unsafe code is in `memkv-ring`, behind a safe face, and in one call of `cpu`.
 //!
 //! In the tests of a server: a load that checks every answer, on a server that the test has started.
 //!

@@ -5,7 +5,6 @@
 //! waits for all connections, which saves about a fifth of the client's CPU time.
 
 mod epoll;
-mod ring;
 mod uring;
 
 pub(crate) use epoll::Epoll;
@@ -33,7 +32,7 @@ pub enum IoChoice {
 
 /// Values that are longer on average are read by epoll: a long answer goes through several of the ring's buffers and is put
 /// together from them, while epoll reads it into place. Measured: even at 10 to 20 KB, a third dearer at 200 KB.
-const RING_VALUE_BYTES_MAX: f64 = ring::BUFFER_BYTES as f64;
+const RING_VALUE_BYTES_MAX: f64 = uring::BUFFER_BYTES as f64;
 
 impl IoChoice {
     /// What to try for a load with values of this length on average.

@@ -7,16 +7,20 @@
 //! A completion is of no interest when its connection has been replaced: ids carry the number of its predecessors.
 
 use super::Driver;
-use super::ring::{Completion, Op, Ring};
 use crate::connection::{Connection, Desk};
 use crate::error::Error;
 use crate::record::{Fault, Record};
 use crate::workload::Source;
+use memkv_ring::{Completion, ENTRIES, Op, Ring, Setup};
 use rustix::io::Errno;
 use rustix::net::{Shutdown, shutdown};
 use std::io;
 use std::time::{Duration, Instant};
 
+/// Length of a buffer: most answers fit, and a long one is put together from several.
+pub(super) const BUFFER_BYTES: usize = 16 << 10;
+/// Buffers are fewer than this, however many connections there are: a receive that finds none is begun again.
+const BUFFERS_MAX: usize = 1024;
 /// Turns that are spent at most on the end of what is pending; it takes one for some twenty connections.
 const RELEASE_TURNS_MAX: usize = 10_000;
 /// How long one of them waits at most.
@@ -69,6 +73,16 @@ fn id(token: usize, generation: u32, kind: Kind) -> u64 {
     token as u64 | u64::from(generation & GENERATION_MASK) << 32 | (kind as u64) << 62
 }
 
+/// Room for all that one turn can bring, so that no completion waits behind what the next turn sends: each connection's short send, its
+/// end of a receive for want of a buffer and its room to send, and every buffer.
+fn setup(connections: usize) -> Setup {
+    Setup {
+        buffers: connections.next_power_of_two().clamp(16, BUFFERS_MAX) as u16,
+        buffer_bytes: BUFFER_BYTES,
+        completions: (connections * 4 + BUFFERS_MAX).next_power_of_two().clamp(2 * ENTRIES as usize, 1 << 16) as u32,
+    }
+}
+
 /// The parts of an id.
 fn parts(id: u64) -> (usize, u32, Kind) {
     let kind = match id >> 62 {
@@ -86,7 +100,7 @@ impl Uring {
     /// When the system has no io_uring, forbids it, or lacks something of Linux 6.1.
     pub(crate) fn new(connections: usize, open_loop: bool) -> io::Result<Self> {
         Ok(Self {
-            ring: Ring::new(connections)?,
+            ring: Ring::new(setup(connections))?,
             open_loop,
             slots: vec![Slot::default(); connections],
             listed: Vec::new(),
@@ -134,7 +148,7 @@ impl Uring {
             let room = op(slot.wants_room, Kind::Room, |connection| Op::AwaitRoom(connection.socket()));
             [receive, send, room].into_iter().flatten()
         });
-        self.ring.turn(ops, timeout).map_err(failed)?;
+        self.ring.turn(ops, Some(timeout)).map_err(failed)?;
         for token in self.listed.drain(..) {
             let slot = &mut self.slots[token];
             if let Some(connection) = &mut connections[token] {
@@ -250,7 +264,7 @@ impl Driver for Uring {
             return Ok(false);
         }
         self.release_turns += 1;
-        self.ring.cancel();
+        self.ring.cancel_all();
         // Nothing is begun any more.
         self.listed.drain(..).for_each(|token| self.slots[token].is_listed = false);
         self.turn(connections, RELEASE_TIMEOUT, record)?;
