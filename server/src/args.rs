@@ -220,8 +220,8 @@ struct Args {
     #[arg(long)]
     debug_commands: bool,
 
-    /// Which reactor the workers use
-    #[arg(long, hide = true, default_value = "auto", value_enum)]
+    /// How the workers receive, send and wait
+    #[arg(long, value_name = "KIND", default_value = "auto", value_enum)]
     reactor: ReactorKind,
 
     /// Read options from a TOML file, by their long names

@@ -66,18 +66,23 @@ pub struct Config {
     pub tunables: Tunables,
     /// How much to log (`-v`, repeated).
     pub verbosity: u8,
-    /// How workers wait for their sockets.
+    /// How workers receive, send and wait.
     pub reactor: ReactorKind,
     /// Test hook: a connection's task panics when its input holds these bytes.
     #[doc(hidden)]
     pub panic_on_input: Option<Box<[u8]>>,
 }
 
-/// How workers wait for their sockets.
+/// How workers receive, send and wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum ReactorKind {
-    /// epoll itself where there is one, else [`Polling`](Self::Polling).
+    /// io_uring where the system has it and allows it, else [`Epoll`](Self::Epoll).
     Auto,
+    /// io_uring, or no start: the system must have it (Linux 6.1) and allow it.
+    #[value(name = "io_uring", alias = "io-uring", alias = "uring")]
+    IoUring,
+    /// epoll itself where there is one, else [`Polling`](Self::Polling).
+    Epoll,
     /// The `polling` crate, which runs on every system.
     Polling,
 }

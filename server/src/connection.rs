@@ -21,7 +21,9 @@ use memkv_engine::store::Handle;
 
 use crate::idle::IdleNote;
 use crate::latency::Class;
-use crate::limits::{READ_BYTES_PRESSED, RESPONSE_SLICE_BYTES, RESPONSE_SLICE_SLOW_BYTES, SLICES_PER_TURN};
+use crate::limits::{
+    READ_BYTES_PRESSED, RESPONSE_SLICE_BYTES, RESPONSE_SLICE_SLOW_BYTES, RING_VALUE_BYTES_MAX, SLICES_PER_TURN,
+};
 use crate::output::Output;
 use crate::protocol::Reply;
 use crate::protocol::encode::CRLF;
@@ -82,9 +84,14 @@ pub async fn serve(mut connection: Connection) {
         match connection.turn() {
             Next::Receive => connection.source.readable().await,
             Next::Send => connection.source.writable().await,
-            Next::Yield => smol::future::yield_now().await,
+            Next::Yield => {
+                connection.source.yields();
+                smol::future::yield_now().await;
+            }
             Next::Watch => connection.lines().await,
-            Next::Close => return,
+            Next::Close if connection.may_go() => return,
+            // There is something left to be sent first.
+            Next::Close => {}
         }
     }
 }
@@ -117,7 +124,7 @@ impl Connection {
 
     /// Does what can be done without waiting, within one turn's limits.
     fn turn(&mut self) -> Next {
-        if let Some(next) = self.send_unsent() {
+        if let Some(next) = self.take_back().or_else(|| self.send_unsent()) {
             return next;
         }
         if self.status == Status::Close {
@@ -224,6 +231,7 @@ impl Connection {
             }
         }
         self.keep(&input[at..len]);
+        self.source.expect_much(self.session.awaited_bytes() > RING_VALUE_BYTES_MAX);
         match self.status {
             _ if self.unsent.is_some() => Next::Send,
             Status::Close => Next::Close,
@@ -280,8 +288,10 @@ impl Connection {
     fn send(&mut self, output: &mut Output) -> io::Result<()> {
         let large_len = output.large.as_ref().map_or(0, |large| large.len() + CRLF.len());
         let whole = output.bytes.len() + large_len;
+        // Of a client that does not keep up, or that is to get more, it is to be known at once whether it has taken this.
         let sent = match &output.large {
-            None => self.source.send(&[IoSlice::new(&output.bytes)]),
+            None if self.slow || self.status == Status::Full => self.source.send(&[IoSlice::new(&output.bytes)]),
+            None => self.source.post(&output.bytes),
             Some(large) => self.source.send(&[IoSlice::new(&output.bytes), IoSlice::new(large), IoSlice::new(CRLF)]),
         };
         let sent = taken(sent)?;
@@ -289,11 +299,40 @@ impl Connection {
         self.slow = sent < whole;
         if self.slow {
             let copied = sent.min(output.bytes.len());
-            let bytes = output.bytes[copied..].to_vec();
+            let bytes = match self.returned() {
+                // Then nothing more has gone.
+                Some(mut returned) => {
+                    returned.extend_from_slice(&output.bytes);
+                    returned
+                }
+                None => output.bytes[copied..].to_vec(),
+            };
             let large = output.large.take().map(|large| self.worker.hold(large, &self.source));
             self.unsent = Some(Box::new(Unsent { bytes, large, sent: sent - copied }));
         }
         Ok(())
+    }
+
+    /// What counted as sent and was not, if there is such.
+    fn returned(&mut self) -> Option<Vec<u8>> {
+        let returned = self.source.take_returned()?;
+        self.worker.counters().bytes_written.add_owned((returned.len() as u64).wrapping_neg());
+        Some(returned)
+    }
+
+    /// Takes over what counted as sent and was not. `None` unless it is too much.
+    fn take_back(&mut self) -> Option<Next> {
+        let bytes = self.returned()?;
+        debug_assert!(self.unsent.is_none(), "what is unsent is sent before anything else");
+        self.slow = true;
+        self.unsent = Some(Box::new(Unsent { bytes, large: None, sent: 0 }));
+        self.presence.is_doing(Doing::Writing);
+        self.account()
+    }
+
+    /// Whether a connection that is to be closed may go: not before its last answers have.
+    fn may_go(&self) -> bool {
+        self.ended == Ended::Error || !self.source.flush().unwrap_or(false)
     }
 
     /// Sends what earlier turns left. `None` if nothing is left.

@@ -17,7 +17,7 @@
 //! # From the socket inwards
 //! - [`listener`] accepts on the control thread and deals clients out to workers.
 //! - [`worker`] is a thread with an executor, a reactor and the buffers that its connections share.
-//! - [`reactor`] says which sockets are ready.
+//! - [`reactor`] waits for sockets, by io_uring or epoll.
 //! - [`connection`] moves bytes between a socket and a [`session`].
 //! - [`session`] is a connection without its socket: bytes in, bytes out. [`loopback`] drives one from memory.
 //! - [`protocol`] makes requests out of bytes, and bytes out of answers.
@@ -212,7 +212,10 @@ impl Server {
             .map(|index| WorkerThread::start(index, Arc::clone(&service)))
             .collect::<Result<_, _>>()
             .map_err(StartError::System)?;
-        service.set_notifiers(workers.iter().map(WorkerThread::notifier).collect());
+        service.set_workers(
+            workers.iter().map(WorkerThread::notifier).collect(),
+            workers.iter().map(WorkerThread::reactor).collect(),
+        );
         let dealer = Arc::new(Dealer::new(workers));
         let (stop, stopped) = smol::channel::bounded::<()>(1);
         let control = std::thread::Builder::new()

@@ -109,6 +109,41 @@ pub const EVENTS_PER_WAIT: usize = 512;
 /// Tasks that run between two looks at the sockets.
 pub const TASKS_PER_WAIT: usize = 512;
 
+/// With io_uring there are as many as can run, and a few more, lest the ring be entered for each of those that were not counted.
+pub const TASKS_PER_WAIT_MIN: usize = 16;
+
+/// A buffer into which the kernel receives by io_uring: most requests, and pipelines of short ones, fit.
+pub const RING_BUFFER_BYTES: usize = 2 * 1024;
+
+/// What the kernel may hand over for one connection before the worker can say a word: it looks so often whether there is more (the
+/// kernel's own bound).
+pub const RING_BURST_BYTES: usize = 32 * RING_BUFFER_BYTES;
+
+/// Such buffers of all workers together, as long as there are not very many workers.
+pub const RING_MEMORY_BYTES: usize = 8 * 1024 * 1024;
+
+/// Buffers of a worker: no more than this, which is far more than one turn of the ring fills as a rule...
+pub const RING_BUFFERS_MAX: usize = 512;
+
+/// ...and no less.
+pub const RING_BUFFERS_MIN: usize = 128;
+
+/// Completions of a ring for which there is room; more wait in the kernel.
+pub const RING_COMPLETIONS: u32 = 4096;
+
+/// Answers that are longer are not copied to be sent with the others.
+pub const RING_SEND_BYTES_MAX: usize = 16 * 1024;
+
+/// What is sent with one turn of the ring.
+pub const RING_SENDS_BYTES: usize = 64 * 1024;
+
+/// A connection that leaves more than this untaken receives no more until it has caught up.
+pub const RING_PUT_ASIDE_BYTES: usize = 4 * 1024;
+
+/// A value that lacks more than this is received where it belongs, without the ring's buffers: to change over and back costs as much
+/// as to copy some tens of kilobytes.
+pub const RING_VALUE_BYTES_MAX: usize = 32 * 1024;
+
 /// How long connections get to take their last answers when the server stops. SIGTERM promises two seconds in all.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_millis(1200);
 

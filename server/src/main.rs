@@ -132,10 +132,11 @@ fn fail(refused: &Refused) -> ExitCode {
 fn announce(running: &Running, memory_bytes: usize) {
     let workers = running.service().workers().len();
     eprintln!(
-        "memkv {} ready on {} ({workers} worker{}, {} MB)",
+        "memkv {} ready on {} ({workers} worker{}, {}, {} MB)",
         env!("CARGO_PKG_VERSION"),
         running.places().join(", "),
         if workers == 1 { "" } else { "s" },
+        running.service().reactors(),
         memory_bytes >> 20,
     );
 }

@@ -53,6 +53,7 @@ pub struct Service {
     clock: Option<AdjustableClock>,
     /// Ends the waits of the workers; set when they have started.
     notifiers: OnceLock<Vec<Notifier>>,
+    reactors: OnceLock<Vec<&'static str>>,
     stop_requests: (smol::channel::Sender<Stop>, smol::channel::Receiver<Stop>),
 }
 
@@ -200,6 +201,7 @@ impl Service {
             idle_kicks: Counter::default(),
             clock: None,
             notifiers: OnceLock::new(),
+            reactors: OnceLock::new(),
             stop_requests: smol::channel::bounded(1),
             config,
         }
@@ -217,10 +219,17 @@ impl Service {
         self
     }
 
-    /// Learns how the workers are woken, once they run.
-    pub fn set_notifiers(&self, notifiers: Vec<Notifier>) {
-        let set = self.notifiers.set(notifiers);
-        debug_assert!(set.is_ok(), "a server starts its workers once");
+    /// Learns how the workers are woken, and by which reactors they wait, once they run.
+    pub fn set_workers(&self, notifiers: Vec<Notifier>, reactors: Vec<&'static str>) {
+        let set = self.notifiers.set(notifiers).is_ok() && self.reactors.set(reactors).is_ok();
+        debug_assert!(set, "a server starts its workers once");
+    }
+
+    /// By which reactors the workers wait: a name, or several if the system did not allow all of them the first. "none" without workers.
+    pub fn reactors(&self) -> String {
+        let mut names = self.reactors.get().cloned().unwrap_or_default();
+        names.dedup();
+        if names.is_empty() { "none".to_owned() } else { names.join(",") }
     }
 
     /// Changes the server's time and lets everybody look at the clock again; says whether that is possible.

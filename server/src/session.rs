@@ -299,6 +299,14 @@ impl Session {
         }
     }
 
+    /// How much of a value is still to come.
+    pub fn awaited_bytes(&self) -> usize {
+        match &self.state {
+            State::Value(receiving) => receiving.left(),
+            _ => 0,
+        }
+    }
+
     /// What it is doing, for `stats conns`.
     pub fn doing(&self) -> Doing {
         match &self.state {

@@ -200,6 +200,7 @@ fn general(service: &Service, out: &mut Vec<u8>) {
         stat(out, name, 0);
     }
     memory(&items, out);
+    stat(out, "memkv_reactor", service.reactors());
 }
 
 /// What memcached does not have: where the memory is, and what keeping it in order has cost. See the engine's `Stats`.

@@ -25,7 +25,7 @@ use crate::idle::IdleWatch;
 use crate::latency::Countdown;
 use crate::limits::{
     CUT_SHORT_QUARTERS, IDLE_SWEEP_PERIOD, LOOSE_PART_OF_MEMORY, PRESSED_QUARTERS, READ_BUFFER_BYTES, SHED_INTERVAL,
-    SHED_INTERVAL_SHORT, SHUTDOWN_GRACE, TASKS_PER_WAIT, UNSENT_QUARTERS, WORKER_MEMORY_BYTES_MIN,
+    SHED_INTERVAL_SHORT, SHUTDOWN_GRACE, UNSENT_QUARTERS, WORKER_MEMORY_BYTES_MIN,
 };
 use crate::output::Output;
 use crate::reactor::{Notifier, Reactor, Source};
@@ -61,6 +61,8 @@ pub struct Worker {
     holders: RefCell<HashSet<usize>>,
     /// When to look at them again, after a look that did not help yet.
     next_shed: Cell<Option<Instant>>,
+    /// What the reactor has received and nobody has taken, as it was entered into the account.
+    aside_bytes: Cell<usize>,
 }
 
 /// What a connection may own more of.
@@ -91,6 +93,7 @@ impl Drop for Held {
 pub struct WorkerThread {
     mailbox: Arc<Mailbox>,
     notifier: Notifier,
+    reactor: &'static str,
     thread: JoinHandle<()>,
 }
 
@@ -117,11 +120,11 @@ impl WorkerThread {
         let thread = std::thread::Builder::new().name(format!("memkv-worker-{index}")).spawn({
             let mailbox = Arc::clone(&mailbox);
             // The reactor belongs to its thread, so it is made there.
-            move || match Reactor::new(service.config.reactor) {
+            move || match Reactor::new(service.config.reactor, service.workers().len()) {
                 Ok(reactor) => {
-                    let notifier = reactor.notifier();
+                    let facts = (reactor.notifier(), reactor.name());
                     let worker = Worker::new(index, service, reactor);
-                    let _ = ready.send(Ok(notifier));
+                    let _ = ready.send(Ok(facts));
                     worker.run(&mailbox);
                 }
                 Err(error) => {
@@ -129,13 +132,18 @@ impl WorkerThread {
                 }
             }
         })?;
-        let notifier = started.recv().map_err(|_| io::Error::other("a worker died at its start"))??;
-        Ok(WorkerThread { mailbox, notifier, thread })
+        let (notifier, reactor) = started.recv().map_err(|_| io::Error::other("a worker died at its start"))??;
+        Ok(WorkerThread { mailbox, notifier, reactor, thread })
     }
 
     /// What ends a wait of the worker.
     pub fn notifier(&self) -> Notifier {
         Arc::clone(&self.notifier)
+    }
+
+    /// By what it waits.
+    pub fn reactor(&self) -> &'static str {
+        self.reactor
     }
 
     /// Hands a client over, in non-blocking mode.
@@ -181,6 +189,7 @@ impl Worker {
             idle,
             holders: RefCell::default(),
             next_shed: Cell::new(None),
+            aside_bytes: Cell::new(0),
         })
     }
 
@@ -281,7 +290,7 @@ impl Worker {
             if let Some(idle) = &self.idle {
                 idle.sweep(self.service.now_ms());
             }
-            let busy = run_tasks(&executor);
+            let busy = run_tasks(&executor, self.reactor.tasks_per_wait());
             let timeout = self.idle.as_ref().map(|_| IDLE_SWEEP_PERIOD).into_iter().chain(self.patience()).min();
             self.wait(if busy { Some(Duration::ZERO) } else { timeout });
             self.shed();
@@ -290,7 +299,7 @@ impl Worker {
         self.reactor.drain();
         let deadline = Instant::now() + SHUTDOWN_GRACE;
         while !executor.is_empty() && Instant::now() < deadline {
-            let busy = run_tasks(&executor);
+            let busy = run_tasks(&executor, self.reactor.tasks_per_wait());
             if !executor.is_empty() {
                 self.wait(Some(if busy { Duration::ZERO } else { deadline.saturating_duration_since(Instant::now()) }));
             }
@@ -298,10 +307,16 @@ impl Worker {
     }
 
     fn wait(&self, timeout: Option<Duration>) {
+        self.reactor.press(self.is_pressed());
         if let Err(error) = self.reactor.wait(timeout) {
             // Only memory or a broken descriptor table can bring this about; going on is all that can be done.
             tracing::error!(worker = self.index, %error, "cannot wait for sockets");
             std::thread::sleep(Duration::from_millis(10));
+        }
+        let aside = self.reactor.aside_bytes();
+        let before = self.aside_bytes.replace(aside);
+        if before != aside {
+            self.account(before, aside);
         }
     }
 
@@ -320,8 +335,8 @@ impl Worker {
 }
 
 /// Runs tasks that are ready, within bounds; says whether some may be left.
-fn run_tasks(executor: &LocalExecutor<'_>) -> bool {
-    (0..TASKS_PER_WAIT).all(|_| executor.try_tick())
+fn run_tasks(executor: &LocalExecutor<'_>, tasks_max: usize) -> bool {
+    (0..tasks_max).all(|_| executor.try_tick())
 }
 
 /// A task whose panic ends its own connection and nothing else.

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::buffer::spare_capacity;
+use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
-use rustix::event::{EventfdFlags, Timespec, eventfd};
 
-use super::{Driver, Event, Notifier, Notify};
+use super::wake::Wake;
+use super::{Driver, Event, Notifier};
 use crate::limits::EVENTS_PER_WAIT;
 
 /// The key of the notifier's events. No source has it: keys are counted from 0.
@@ -22,21 +23,11 @@ pub(super) struct Epoll {
     wake: Arc<Wake>,
 }
 
-/// An eventfd that is only ever written: watched edge-triggered, each write ends a wait, and the count is of no interest.
-struct Wake(OwnedFd);
-
-impl Notify for Wake {
-    fn notify(&self) {
-        // It cannot fail before 2^64 - 1 notifications, and then somebody has been notified.
-        let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
-    }
-}
-
 impl Epoll {
     pub(super) fn new() -> io::Result<Epoll> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-        let wake = Wake(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
-        epoll::add(&epoll, &wake.0, EventData::new_u64(NOTIFIED), EventFlags::IN | EventFlags::ET)?;
+        let wake = Wake::new()?;
+        epoll::add(&epoll, &wake, EventData::new_u64(NOTIFIED), EventFlags::IN | EventFlags::ET)?;
         Ok(Epoll { epoll, events: Vec::with_capacity(EVENTS_PER_WAIT), wake: Arc::new(wake) })
     }
 }

@@ -2,7 +2,6 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
-use std::num::NonZeroUsize;
 
 use memkv_server::{Config, limits};
 
@@ -86,7 +85,10 @@ fn a_client_that_never_reads_costs_bounded_memory() {
     wait_until("all of them are stuck", || stat(addr, "response_obj_bytes") > 0);
     assert!(is_alive(addr));
     let owned = stat(addr, "response_obj_bytes") as usize;
-    assert!(owned <= deaf.len() * (limits::RESPONSE_SLICE_BYTES + 4_100 + limits::READ_BUFFER_BYTES), "{owned} bytes");
+    // An answer, input that is not a whole command, and what io_uring had received before the client was seen to be deaf.
+    let received = limits::RING_PUT_ASIDE_BYTES + limits::RING_BURST_BYTES;
+    let each = limits::RESPONSE_SLICE_BYTES + 4_100 + limits::READ_BUFFER_BYTES + received;
+    assert!(owned <= deaf.len() * each, "{owned} bytes");
     // And when they do read after all, everything comes.
     let mut reader = Tcp(deaf.pop().unwrap());
     reader.0.set_nonblocking(false).unwrap();
@@ -153,7 +155,7 @@ fn one_too_many_is_told_and_closed() {
 }
 
 /// A client whose system takes little that it does not read.
-fn deaf(addr: std::net::SocketAddr) -> Tcp {
+pub(crate) fn deaf(addr: std::net::SocketAddr) -> Tcp {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     socket.connect(&addr.into()).unwrap();
@@ -328,17 +330,4 @@ fn a_panic_ends_its_own_connection_only() {
     assert_eq!(panics, 3);
     drop(bystander);
     server.shutdown();
-}
-
-#[test]
-fn both_reactors_serve_alike() {
-    for reactor in [memkv_server::ReactorKind::Auto, memkv_server::ReactorKind::Polling] {
-        let server = start(Config { reactor, workers: NonZeroUsize::new(2), ..config() });
-        let big = [b"set b 0 0 300000\r\n", &vec![b'x'; 300_000][..], b"\r\nget b\r\n"].concat();
-        for _ in 0..4 {
-            let answer = Tcp::connect(server.addr()).finish(&big);
-            assert_eq!(answer.len(), 8 + 18 + 300_000 + 2 + 5);
-        }
-        server.shutdown();
-    }
 }

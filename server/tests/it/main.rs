@@ -14,6 +14,7 @@ mod mtop;
 mod options;
 mod process;
 mod program;
+mod reactors;
 mod rows;
 mod stats;
 mod support;

@@ -5,14 +5,36 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use memkv_server::{Config, Running, Server};
+use clap::ValueEnum as _;
+use memkv_server::reactor::Reactor;
+use memkv_server::{Config, ReactorKind, Running, Server};
 
 /// Long enough for the slowest machine; reaching it is a failure, never a way to go on.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Any port, one worker, little memory.
+/// Any port, one worker, little memory. Which reactor is up to `MEMKV_REACTOR`, as for the program.
 pub(crate) fn config() -> Config {
-    Config { port: 0, workers: NonZeroUsize::new(1), memory_bytes: 16 << 20, ..Config::default() }
+    let reactor = match std::env::var("MEMKV_REACTOR") {
+        Ok(name) => ReactorKind::from_str(&name, true).expect("MEMKV_REACTOR names a reactor"),
+        Err(_) => ReactorKind::Auto,
+    };
+    Config { port: 0, workers: NonZeroUsize::new(1), memory_bytes: 16 << 20, reactor, ..Config::default() }
+}
+
+/// All reactors that there are here. Says where everybody sees it that io_uring is not, or fails if `MEMKV_REQUIRE` names it.
+pub(crate) fn reactors() -> Vec<ReactorKind> {
+    let mut kinds = vec![ReactorKind::Epoll, ReactorKind::Polling];
+    match Reactor::new(ReactorKind::IoUring, 1) {
+        Ok(_) => kinds.push(ReactorKind::IoUring),
+        Err(error) => {
+            let required = std::env::var("MEMKV_REQUIRE").unwrap_or_default();
+            let is_required = required.split_whitespace().any(|word| word == "io_uring");
+            assert!(!is_required, "MEMKV_REQUIRE names io_uring: {error}");
+            // The macros' output is shown for failing tests only; this is not.
+            let _ = writeln!(std::io::stderr(), "NOT TESTED: the io_uring reactor, because {error}");
+        }
+    }
+    kinds
 }
 
 pub(crate) fn start(config: Config) -> Running {
