@@ -7,7 +7,7 @@
 
 use crate::cpu::{self, Pinned};
 use crate::driver::Io;
-use crate::error::{EXIT_OK, EXIT_WRONG_ANSWERS, Error};
+use crate::error::{Cut, EXIT_OK, EXIT_WRONG_ANSWERS, Error};
 use crate::fleet::{Driven, Fleet, Pace};
 use crate::load::Load;
 use crate::popularity::Popularity;
@@ -189,6 +189,8 @@ pub struct CompareReport {
     pub slice_seconds: f64,
     /// One for each workload.
     pub comparisons: Vec<Comparison>,
+    /// Why it ended early, if it did.
+    pub cut: Option<Cut>,
 }
 
 /// A server with its connections.
@@ -212,17 +214,29 @@ enum Account {
     None,
 }
 
-/// Carries out a `compare`. Both servers are ended in any case.
+/// Carries out a `compare`. Both servers are ended in any case. If a server goes away or the user interrupts when there is something
+/// to report, the report says so.
 ///
 /// # Errors
-/// When a server does not start, goes away or stalls, when the user interrupts, or when the system fails.
+/// When a server does not start, when one goes away or stalls or the user interrupts before there is anything to report, or when the
+/// system fails by then.
 pub fn compare(plan: &ComparePlan, quiet: bool, stop: &AtomicBool) -> Result<CompareReport, Error> {
     let mut a = contestant(plan, &plan.a, "A", quiet, stop)?;
     let mut b = contestant(plan, &plan.b, "B", quiet, stop)?;
     let _pinned = plan.client_cpu.map(|cpu| Pinned::to(&[cpu])).transpose()?;
     let mut comparisons = Vec::with_capacity(plan.workloads.len());
+    let mut cut = None;
     for workload in &plan.workloads {
-        comparisons.push(measure(plan, workload, &mut a, &mut b, quiet, stop)?);
+        let (comparison, failure) = measure(plan, workload, &mut a, &mut b, quiet, stop);
+        comparisons.extend(comparison);
+        match failure {
+            Some(error) if comparisons.is_empty() => return Err(error),
+            Some(error) => {
+                cut = Some(error.into());
+                break;
+            }
+            None => {}
+        }
     }
     Ok(CompareReport {
         a: plan.a.endpoint.to_string(),
@@ -235,6 +249,7 @@ pub fn compare(plan: &ComparePlan, quiet: bool, stop: &AtomicBool) -> Result<Com
         client_cpu: plan.client_cpu,
         slice_seconds: plan.slice.as_secs_f64(),
         comparisons,
+        cut,
     })
 }
 
@@ -310,6 +325,7 @@ impl Contestant {
     }
 }
 
+/// The slices of one workload, as far as they came in pairs, and why there are no more.
 fn measure(
     plan: &ComparePlan,
     workload: &Named,
@@ -317,7 +333,7 @@ fn measure(
     b: &mut Contestant,
     quiet: bool,
     stop: &AtomicBool,
-) -> Result<Comparison, Error> {
+) -> (Option<Comparison>, Option<Error>) {
     let pace = Pace {
         duration: Some(plan.slice),
         rate: None,
@@ -335,9 +351,16 @@ fn measure(
     let mut sides = [(a, draws(), Vec::new(), Record::default()), (b, draws(), Vec::new(), Record::default())];
     let mut progress = Progress::new(&workload.name, Goal::Time(plan.slice * 2 * (plan.slices as u32 + 1)), quiet);
     let mut before = LiveTotals::default();
-    for round in 0..=plan.slices {
+    let mut failure = None;
+    'rounds: for round in 0..=plan.slices {
         for (contestant, draws, slices, record) in &mut sides {
-            let (slice, driven) = measure_slice(contestant, draws, pace)?;
+            let (slice, driven) = match measure_slice(contestant, draws, pace) {
+                Ok(measured) => measured,
+                Err(error) => {
+                    failure = Some(error);
+                    break 'rounds;
+                }
+            };
             before.requests += driven.record.requests;
             progress.show(before);
             if round > 0 {
@@ -346,21 +369,26 @@ fn measure(
             record.add(&driven.record);
         }
     }
-    let [(.., slices_a, record_a), (.., slices_b, record_b)] = sides;
+    let [(.., mut slices_a, record_a), (.., slices_b, record_b)] = sides;
+    slices_a.truncate(slices_b.len());
+    if slices_b.is_empty() {
+        return (None, failure);
+    }
     let pairs = || slices_a.iter().zip(&slices_b);
     let cpu_ratio = Spread::of(pairs().filter_map(|(a, b)| Some(b.server_cpu_ns? / a.server_cpu_ns?)));
     let throughput_ratio = spread(pairs().map(|(a, b)| b.requests_per_s / a.requests_per_s));
     let requests = (record_a.requests + record_b.requests).max(1) as f64;
     let keys =
         [&record_a, &record_b].map(|record| record.hits + record.misses + record.sets).iter().sum::<u64>() as f64;
-    Ok(Comparison {
+    let comparison = Comparison {
         workload: workload.name.clone(),
         keys_per_request: keys / requests,
         a: side(slices_a, &record_a, plan.shares_core()),
         b: side(slices_b, &record_b, plan.shares_core()),
         cpu_ratio,
         throughput_ratio,
-    })
+    };
+    (Some(comparison), failure)
 }
 
 /// One slice, from an idle server to an idle server.
@@ -405,7 +433,11 @@ impl CompareReport {
     pub fn exit_code(&self) -> u8 {
         let right =
             self.comparisons.iter().all(|comparison| comparison.a.wrong_answers + comparison.b.wrong_answers == 0);
-        if right { EXIT_OK } else { EXIT_WRONG_ANSWERS }
+        match &self.cut {
+            _ if !right => EXIT_WRONG_ANSWERS,
+            Some(cut) => cut.exit_code(),
+            None => EXIT_OK,
+        }
     }
 }
 
@@ -472,6 +504,9 @@ impl fmt::Display for CompareReport {
         }
         if self.comparisons.len() > 1 {
             write_summary(f, &self.comparisons)?;
+        }
+        if let Some(cut) = &self.cut {
+            writeln!(f, "\n{cut}")?;
         }
         if self.server_cpu.is_some() {
             writeln!(f, "\nOne core proves the cost of a request on one thread, not scaling.")?;

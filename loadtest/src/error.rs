@@ -1,5 +1,6 @@
 //! What can stop a command, and the exit status that tells it.
 
+use serde::Serialize;
 use std::{fmt, io};
 
 /// Exit status: everything that was asked for was done and every value was right.
@@ -87,6 +88,34 @@ impl Error {
     /// Names what was tried when the system refused.
     pub(crate) fn system(action: &'static str) -> impl FnOnce(rustix::io::Errno) -> Self {
         move |errno| Self::System { action, source: errno.into() }
+    }
+}
+
+/// Why a command ended before it had done everything, where it reports what there was until then.
+#[derive(Clone, Debug, Serialize)]
+#[serde(transparent)]
+pub struct Cut {
+    reason: String,
+    #[serde(skip)]
+    exit_code: u8,
+}
+
+impl Cut {
+    /// The status that the process should end with.
+    pub fn exit_code(&self) -> u8 {
+        self.exit_code
+    }
+}
+
+impl From<Error> for Cut {
+    fn from(error: Error) -> Self {
+        Self { reason: error.to_string(), exit_code: error.exit_code() }
+    }
+}
+
+impl fmt::Display for Cut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ENDED EARLY ({}): the figures cover what was done until then", self.reason)
     }
 }
 

@@ -220,6 +220,7 @@ impl Page for CompareReport {
             let name = if self.comparisons.len() > 1 { format!("{}: ", comparison.workload) } else { String::new() };
             paragraph(&format!("{name}{}", comparison.verdict_with_interval()))
         });
+        let verdicts = verdicts.chain(self.cut.iter().map(|cut| paragraph(&cut.to_string())));
         format!("<dl>\n{}</dl>\n{}", named.concat(), verdicts.collect::<String>())
     }
 
@@ -281,6 +282,7 @@ impl Page for ReplayReport {
         let servers = self.servers.iter().zip(SIDES);
         let named = servers.map(|(server, name)| format!("<dt>{name}</dt><dd><code>{}</code></dd>\n", escape(server)));
         let verdicts = self.replays.iter().map(|replay| paragraph(&replay.verdict()));
+        let verdicts = verdicts.chain(self.cut.iter().map(|cut| paragraph(&cut.to_string())));
         format!("<dl>\n{}</dl>\n{}", named.collect::<String>(), verdicts.collect::<String>())
     }
 

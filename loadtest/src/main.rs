@@ -39,7 +39,9 @@ fn main() -> ExitCode {
 }
 
 fn run_command(args: &RunArgs, stop: &AtomicBool) -> Result<u8, Error> {
-    let result = run::run(&args.plan()?, args.quiet, stop)?;
+    let plan = args.plan()?;
+    report::check_writable([&args.json, &args.html, &args.hgrm])?;
+    let result = run::run(&plan, args.quiet, stop)?;
     print!("{result}{}", result.caveats_as_text());
     if let Some(path) = &args.json {
         report::write_json(path, &result)?;
@@ -54,7 +56,9 @@ fn run_command(args: &RunArgs, stop: &AtomicBool) -> Result<u8, Error> {
 }
 
 fn sweep_command(args: &SweepArgs, stop: &AtomicBool) -> Result<u8, Error> {
-    let result = sweep::sweep(&args.plan()?, args.quiet, stop)?;
+    let plan = args.plan()?;
+    report::check_writable([&args.json, &args.html])?;
+    let result = sweep::sweep(&plan, args.quiet, stop)?;
     print!("{result}{}", result.caveats_as_text());
     if let Some(path) = &args.json {
         report::write_json(path, &result)?;
@@ -66,7 +70,9 @@ fn sweep_command(args: &SweepArgs, stop: &AtomicBool) -> Result<u8, Error> {
 }
 
 fn compare_command(args: &CompareArgs, stop: &AtomicBool) -> Result<u8, Error> {
-    let result = compare::compare(&args.plan()?, args.quiet, stop)?;
+    let plan = args.plan()?;
+    report::check_writable([&args.json, &args.html])?;
+    let result = compare::compare(&plan, args.quiet, stop)?;
     print!("{result}{}", result.caveats_as_text());
     if let Some(path) = &args.json {
         report::write_json(path, &result)?;
@@ -78,7 +84,9 @@ fn compare_command(args: &CompareArgs, stop: &AtomicBool) -> Result<u8, Error> {
 }
 
 fn replay_command(args: &ReplayArgs, stop: &AtomicBool) -> Result<u8, Error> {
-    let result = replay::replay(&args.plan()?, args.quiet, stop)?;
+    let plan = args.plan()?;
+    report::check_writable([&args.json, &args.html])?;
+    let result = replay::replay(&plan, args.quiet, stop)?;
     print!("{result}{}", result.caveats_as_text());
     if let Some(path) = &args.json {
         report::write_json(path, &result)?;
@@ -90,7 +98,9 @@ fn replay_command(args: &ReplayArgs, stop: &AtomicBool) -> Result<u8, Error> {
 }
 
 fn memory_command(args: &MemoryArgs, stop: &AtomicBool) -> Result<u8, Error> {
-    let result = memory::memory(&args.plan()?, args.quiet, stop)?;
+    let plan = args.plan()?;
+    report::check_writable([&args.json])?;
+    let result = memory::memory(&plan, args.quiet, stop)?;
     print!("{result}");
     if let Some(path) = &args.json {
         report::write_json(path, &result)?;

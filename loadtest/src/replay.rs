@@ -4,7 +4,7 @@
 //! time waits until the first answer is known and, if it was a miss, its set is sent. So every get meets the cache in the
 //! state that the trace implies, and only the order of sets within one batch differs from a replay one by one.
 
-use crate::error::{EXIT_OK, EXIT_WRONG_ANSWERS, Error};
+use crate::error::{Cut, EXIT_OK, EXIT_WRONG_ANSWERS, Error};
 use crate::fleet::{Books, Fleet, Pace, Shape};
 use crate::process::{Attached, Endpoint};
 use crate::progress::{Goal, Progress};
@@ -51,6 +51,8 @@ pub struct ReplayReport {
     pub servers: Vec<String>,
     /// One for each trace and memory limit.
     pub replays: Vec<Replay>,
+    /// Why it ended early, if it did.
+    pub cut: Option<Cut>,
 }
 
 /// One trace on one server or two.
@@ -172,11 +174,16 @@ impl Source for LookAside<'_> {
 /// Carries out a `replay`.
 ///
 /// # Errors
-/// When a trace cannot be read, a server cannot be reached or goes away, or the user interrupts.
+/// When a trace cannot be read, a server cannot be reached or goes away, or the user interrupts, before there is anything to report.
 pub fn replay(plan: &ReplayPlan, quiet: bool, stop: &AtomicBool) -> Result<ReplayReport, Error> {
+    let servers = plan.servers.iter().map(Endpoint::to_string).collect();
     let mut replays = Vec::new();
     for (path, format) in &plan.traces {
-        let mut trace = Trace::read(path, *format)?;
+        let mut trace = match Trace::read(path, *format) {
+            Ok(trace) => trace,
+            Err(error) if replays.is_empty() => return Err(error),
+            Err(error) => return Ok(ReplayReport { servers, replays, cut: Some(error.into()) }),
+        };
         let scale = plan.scale.unwrap_or_else(|| least_scale(&trace, &plan.footprint, plan.memory_mib_min));
         trace.scale(scale);
         for limit in limits(trace.footprint_bytes, &plan.footprint) {
@@ -197,14 +204,20 @@ pub fn replay(plan: &ReplayPlan, quiet: bool, stop: &AtomicBool) -> Result<Repla
                         (endpoint.with_memory(memory_mib), format!("{name} {footprint_percent} %"))
                     }
                 };
-                let replayed =
-                    replay_on(&endpoint, name, label, &trace, replay.interval_requests, plan.patience, quiet, stop)?;
-                replay.servers.push(replayed);
+                let interval = replay.interval_requests;
+                match replay_on(&endpoint, name, label, &trace, interval, plan.patience, quiet, stop) {
+                    Ok(replayed) => replay.servers.push(replayed),
+                    Err(error) if replays.is_empty() && replay.servers.is_empty() => return Err(error),
+                    Err(error) => {
+                        replays.extend((!replay.servers.is_empty()).then_some(replay));
+                        return Ok(ReplayReport { servers, replays, cut: Some(error.into()) });
+                    }
+                }
             }
             replays.push(replay);
         }
     }
-    Ok(ReplayReport { servers: plan.servers.iter().map(Endpoint::to_string).collect(), replays })
+    Ok(ReplayReport { servers, replays, cut: None })
 }
 
 /// The least factor for the sizes with which every part of the footprint is at least so large.
@@ -258,22 +271,27 @@ impl ReplayReport {
     pub fn exit_code(&self) -> u8 {
         let mut servers = self.replays.iter().flat_map(|replay| &replay.servers);
         let right = servers.all(|server| server.phase.wrong_answers == 0);
-        if right { EXIT_OK } else { EXIT_WRONG_ANSWERS }
+        match &self.cut {
+            _ if !right => EXIT_WRONG_ANSWERS,
+            Some(cut) => cut.exit_code(),
+            None => EXIT_OK,
+        }
     }
 }
 
 impl fmt::Display for ReplayReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.replays.iter().all(|replay| replay.limit.is_some()) {
-            return self.write_limits(f);
-        }
-        for (index, replay) in self.replays.iter().enumerate() {
-            if index > 0 {
-                writeln!(f)?;
+            self.write_limits(f)?;
+        } else {
+            for (index, replay) in self.replays.iter().enumerate() {
+                if index > 0 {
+                    writeln!(f)?;
+                }
+                write!(f, "{replay}")?;
             }
-            write!(f, "{replay}")?;
         }
-        Ok(())
+        self.cut.iter().try_for_each(|cut| writeln!(f, "\n{cut}"))
     }
 }
 

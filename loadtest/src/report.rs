@@ -8,7 +8,7 @@ use crate::worker::Ended;
 use serde::Serialize;
 use std::fmt::{self, Write as _};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Writes any result to a file as JSON.
 ///
@@ -19,6 +19,18 @@ pub fn write_json(path: &Path, result: &impl Serialize) -> Result<(), Error> {
     let mut text = serde_json::to_string_pretty(result).map_err(|error| failed(error.into()))?;
     text.push('\n');
     fs::write(path, text).map_err(failed)
+}
+
+/// Makes sure that a file can be written, before work is done whose result it is to hold.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn check_writable<'a>(paths: impl IntoIterator<Item = &'a Option<PathBuf>>) -> Result<(), Error> {
+    for path in paths.into_iter().flatten() {
+        let opened = fs::OpenOptions::new().append(true).create(true).open(path);
+        opened.map_err(|source| Error::File { file: path.display().to_string(), source })?;
+    }
+    Ok(())
 }
 
 impl fmt::Display for RunReport {

@@ -100,6 +100,20 @@ fn a_server_that_dies_ends_the_comparison_and_the_other_server() {
 }
 
 #[test]
+fn what_was_measured_before_a_server_died_is_reported() {
+    let pids = Pids::new("cut");
+    let (honest, dying) = (pids.command(Manners::Honest), pids.command(Manners::Dying));
+    let options = "--quiet --connections 1 --keys 100 --slices 2000 --slice 2ms";
+    let mut words = vec!["compare", "--a", &honest, "--b", &dying];
+    words.extend(options.split(' '));
+    let output = loadtest(&words);
+    let seen = describe(&output);
+    assert_eq!(output.status.code(), Some(69), "{seen}");
+    assert!(seen.contains("verdict: ") && seen.contains("ENDED EARLY (") && seen.contains("closed all"), "{seen}");
+    pids.check_ended();
+}
+
+#[test]
 fn an_interrupt_ends_both_servers() {
     let pids = Pids::new("interrupted");
     let command = pids.command(Manners::Honest);

@@ -74,6 +74,17 @@ fn limits_are_parts_of_the_footprint() {
 }
 
 #[test]
+fn what_was_replayed_before_a_server_died_is_reported() {
+    let trace = Scratch::new("cut.txt", &b"a 30\na 30\n".repeat(3000));
+    let (honest, dying) = (fake::start(Manners::Honest), fake::start(Manners::Dying));
+    let words = ["replay", "--quiet", "--server", &honest, "--compare", &dying, "--trace", trace.path()];
+    let output = loadtest(&words);
+    let seen = describe(&output);
+    assert_eq!(output.status.code(), Some(69), "{seen}");
+    assert!(seen.contains("hits        99.98 %") && seen.contains("ENDED EARLY ("), "{seen}");
+}
+
+#[test]
 fn trouble_is_explained_and_has_its_exit_status() {
     let trace = Scratch::new("trouble.txt", &b"a 30\na 30\n".repeat(3000));
     let broken = Scratch::new("broken.txt", b"a b c\n");
