@@ -555,11 +555,11 @@ impl fmt::Display for Comparison {
                 writeln!(f, "  {name} gave {}", fault.counted(*count))?;
             }
         }
-        if a.client_limited || b.client_limited {
-            writeln!(
-                f,
-                "  THE CLIENT ITSELF WAS THE LIMIT: throughput is the client's; give it more threads, or more cores"
-            )?;
+        for (name, side) in [("A", a), ("B", b)] {
+            if side.client_limited {
+                let advice = "throughput is the client's; give it more threads, or more cores";
+                writeln!(f, "  THE CLIENT ITSELF WAS THE LIMIT with {name}: {advice}")?;
+            }
         }
         writeln!(f, "  verdict: {}", self.verdict_with_interval())
     }

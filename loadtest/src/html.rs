@@ -267,8 +267,16 @@ impl Page for CompareReport {
 
     fn caveats(&self) -> Vec<&'static str> {
         vec![
-            "Servers that share one core show what a request costs, not how they scale.",
-            "The loop is closed: throughput on a shared core includes the client's own work.",
+            match (self.server_cpu, self.server_cpu == self.client_cpu) {
+                (Some(_), true) => {
+                    "Servers on one core show what a request costs, not how they scale; throughput there includes the client's own work."
+                }
+                (Some(_), false) => "Servers on one core show what a request costs, not how they scale.",
+                (None, _) => {
+                    "Servers and client are where the system puts them: throughput moves with that, CPU time per request less."
+                }
+            },
+            "The loop is closed: what users wait while a server pauses is not in it; `run --rate` shows that.",
         ]
     }
 }
