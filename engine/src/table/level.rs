@@ -37,6 +37,35 @@ mod imp {
     /// much of the whole, and the TLB reaches far.
     const HUGE_BYTES_MIN: usize = 16 << 20;
 
+    const HUGE_PAGE_BYTES: usize = 2 << 20;
+
+    /// Buckets behind the split front that are given back at a time where pages are small: 64 KiB.
+    const RELEASE_BUCKETS: usize = 1024;
+
+    /// Maps zeroes at an address of the system's choice, aligned to huge pages if there is room for some.
+    fn map(bytes: usize) -> *mut u8 {
+        let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE | MapFlags::NORESERVE);
+        let spare = if bytes >= HUGE_BYTES_MIN { HUGE_PAGE_BYTES } else { 0 };
+        // SAFETY: a fresh anonymous mapping at an address of the system's choice.
+        let mapped = unsafe { mmap_anonymous(std::ptr::null_mut(), bytes + spare, protection, flags) };
+        let mapped = mapped.expect("the system maps memory for the index").cast::<u8>();
+        if spare == 0 {
+            return mapped;
+        }
+        let before = mapped.align_offset(HUGE_PAGE_BYTES);
+        let buckets = mapped.wrapping_add(before);
+        for (from, bytes) in [(mapped, before), (buckets.wrapping_add(bytes), spare - before)] {
+            if bytes > 0 {
+                // SAFETY: a part of the mapping just made, of whole pages, that nobody has seen. Refused, it stays as an unused range of addresses.
+                let _ = unsafe { munmap(from.cast(), bytes) };
+            }
+        }
+        // Buckets are found at random: huge pages save TLB misses. Refused or not, nothing depends on it.
+        // SAFETY: the rest of the mapping.
+        let _ = unsafe { madvise(buckets.cast(), bytes, Advice::LinuxHugepage) };
+        buckets
+    }
+
     impl LevelMemory {
         fn layout(count: usize) -> Layout {
             Layout::array::<Bucket>(count).expect("a level fits the address space")
@@ -53,16 +82,7 @@ mod imp {
         pub(crate) fn reserve(count: usize) -> Arc<LevelMemory> {
             let layout = Self::layout(count);
             let buckets = if layout.size() >= MAPPED_BYTES_MIN {
-                let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE | MapFlags::NORESERVE);
-                // SAFETY: a fresh anonymous mapping at an address of the system's choice.
-                let mapped = unsafe { mmap_anonymous(std::ptr::null_mut(), layout.size(), protection, flags) };
-                let mapped = mapped.expect("the system maps memory for the index");
-                if layout.size() >= HUGE_BYTES_MIN {
-                    // Buckets are found at random: huge pages save TLB misses. Refused or not, nothing depends on it.
-                    // SAFETY: the mapping just made.
-                    let _ = unsafe { madvise(mapped, layout.size(), Advice::LinuxHugepage) };
-                }
-                mapped.cast()
+                map(layout.size()).cast()
             } else {
                 // SAFETY: the layout is not empty: a level has at least two buckets.
                 let buckets = unsafe { alloc_zeroed(layout) }.cast::<Bucket>();
@@ -72,6 +92,16 @@ mod imp {
                 buckets
             };
             Arc::new(LevelMemory { buckets, count })
+        }
+
+        /// How many buckets of a level of `count` are best given back at a time: no part of a huge page, which would only be cut up, and stay. Each time interrupts all threads
+        /// of the process.
+        pub(crate) fn release_step(count: usize) -> usize {
+            if Self::layout(count).size() >= HUGE_BYTES_MIN {
+                HUGE_PAGE_BYTES / size_of::<Bucket>()
+            } else {
+                RELEASE_BUCKETS
+            }
         }
 
         /// Gives the pages of buckets `from..to` back to the system.
@@ -114,6 +144,10 @@ mod imp {
             Arc::new(LevelMemory { buckets: Box::into_raw(buckets).cast(), count })
         }
 
+        pub(crate) fn release_step(count: usize) -> usize {
+            count
+        }
+
         pub(crate) unsafe fn release(&self, _from: usize, _to: usize) {}
     }
 
@@ -121,6 +155,30 @@ mod imp {
         fn drop(&mut self) {
             // SAFETY: made by `reserve` from a box of this length.
             drop(unsafe { Box::from_raw(std::ptr::slice_from_raw_parts_mut(self.buckets, self.count)) });
+        }
+    }
+}
+
+#[cfg(all(test, not(crossbeam_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_level_is_made_of_whole_huge_pages() {
+        for count in [1 << 18, 1 << 19] {
+            let memory = LevelMemory::reserve(count);
+            let step = LevelMemory::release_step(count);
+            let pages = (0..count).step_by(step).map(|from| memory.buckets().wrapping_add(from));
+            assert_eq!((memory.buckets() as usize % (2 << 20), step * size_of::<Bucket>()), (0, 2 << 20));
+            // Written, given back, and zero again.
+            for (i, bucket) in pages.enumerate() {
+                // SAFETY: below the count that was reserved.
+                let bucket = unsafe { &*bucket };
+                bucket.reset();
+                // SAFETY: nobody else knows the level.
+                unsafe { memory.release(i * step, (i + 1) * step) };
+                assert!(bucket.slots.iter().all(|slot| slot.load(crate::sync::Ordering::Relaxed) == 0));
+            }
         }
     }
 }

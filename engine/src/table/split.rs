@@ -12,9 +12,6 @@ use crate::sync::Guard;
 use crate::sync::{AtomicU64, Ordering};
 use std::sync::Arc;
 
-/// Buckets behind the split front that are given back at a time: 64 KiB.
-const RELEASE_BUCKETS: u64 = 1024;
-
 /// Buckets that are split in one step of the state (a power of two): every operation reads the state, and misses it after each step of
 /// another thread. Models have steps of one, but where they say otherwise.
 const GROUP: u64 = if cfg!(crossbeam_loom) { 1 } else { 8 };
@@ -230,21 +227,21 @@ impl Table {
         }
         // Relaxed: an older owner than the one of the state that we just moved.
         let owner = self.owners[level as usize].load(Ordering::Relaxed);
-        let done = index + 1;
-        if done == 1 << level {
+        let (done, count) = (index as usize + 1, 1 << level);
+        let step = LevelMemory::release_step(count);
+        if done == count {
             // SAFETY: `into_raw` made the pointer, and this is the table's own count: no state names the level any more.
             let memory = unsafe { Arc::from_raw(owner) };
             guard.defer(move || drop(memory));
-        } else if done.is_multiple_of(RELEASE_BUCKETS) {
+        } else if done.is_multiple_of(step) {
             // SAFETY: the table's own count is given up by the last split of the level, through the epoch: not before we unpin.
             let memory = unsafe {
                 Arc::increment_strong_count(owner);
                 Arc::from_raw(owner)
             };
             // Closures of different threads run in any order: each holds a count, so the level outlives them all.
-            let from = (done - RELEASE_BUCKETS) as usize;
             // SAFETY: the state has passed these buckets; whoever still reads them was pinned before.
-            guard.defer(move || unsafe { memory.release(from, done as usize) });
+            guard.defer(move || unsafe { memory.release(done - step, done) });
         }
     }
 }
