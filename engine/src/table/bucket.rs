@@ -82,11 +82,32 @@ impl Bucket {
         (fits != 0).then(|| &self.slots[fits.trailing_zeros() as usize / 2 % SLOTS])
     }
 
+    /// Bit `2 * i` for each slot `i` whose word has the tag of `word`, in any state.
+    #[inline]
+    pub(crate) fn slots_with_tag_of(&self, word: Word) -> u32 {
+        let (pattern, bits) = word.tag();
+        self.slots_with(pattern, bits)
+    }
+
+    /// The first slot that was empty when its turn came.
+    #[inline]
+    pub(crate) fn empty_slot(&self) -> Option<&AtomicU64> {
+        let empty = self.slots_with(EMPTY, !0);
+        (empty != 0).then(|| &self.slots[empty.trailing_zeros() as usize / 2 % SLOTS])
+    }
+
+    /// The bit that stands for a slot in [`Bucket::slots_with_tag_of`]; 0 if it is of another bucket.
+    #[inline]
+    pub(crate) fn bit_of(&self, slot: &AtomicU64) -> u32 {
+        let bytes = (std::ptr::from_ref(slot) as usize).wrapping_sub(std::ptr::from_ref(self) as usize);
+        if bytes < SLOTS * size_of::<AtomicU64>() { 1 << (2 * (bytes / size_of::<AtomicU64>())) } else { 0 }
+    }
+
     /// Bit `2 * i` for each slot `i` whose word has this pattern.
     #[cfg(not(all(target_arch = "x86_64", not(crossbeam_loom))))]
     #[inline]
     fn slots_with(&self, pattern: u64, bits: u64) -> u32 {
-        // Relaxed: the caller asks the slot again.
+        // Relaxed: the caller asks the slot again, or has a fence in front.
         let fits =
             |(i, slot): (usize, &AtomicU64)| u32::from(slot.load(Ordering::Relaxed) & bits == pattern) << (2 * i);
         self.slots.iter().enumerate().map(fits).sum()
@@ -203,6 +224,11 @@ mod tests {
             let fits = |slot: &&AtomicU64| Word(slot.load(Ordering::Relaxed)).is_live_with_tag(hash);
             let expected = bucket.slots.iter().find(fits).map(std::ptr::from_ref);
             assert_eq!(bucket.slot_with_tag(hash).map(std::ptr::from_ref), expected);
+            let empty = bucket.slots.iter().find(|slot| slot.load(Ordering::Relaxed) == EMPTY);
+            assert_eq!(bucket.empty_slot().map(std::ptr::from_ref), empty.map(std::ptr::from_ref));
+            let with_tag = bucket.slots.iter().filter(|slot| Word(slot.load(Ordering::Relaxed)).has_tag_of(live));
+            assert_eq!(bucket.slots_with_tag_of(live), with_tag.map(|slot| bucket.bit_of(slot)).sum());
+            assert_eq!(Bucket::unborn().bit_of(&bucket.slots[0]), 0, "of another bucket");
         }
     }
 }

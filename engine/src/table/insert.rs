@@ -37,6 +37,39 @@ enum Claim {
     Frozen,
 }
 
+/// The claim of a slot that was seen empty.
+#[inline]
+fn make_claim(slot: &AtomicU64, claim: Word) -> bool {
+    // SeqCst: the claim comes before our scan in the one order that all claims and scans share (E3); its Release part
+    // publishes the entry (E1). Failure is Relaxed: we scan again. A failure means that another thread changed the slot.
+    slot.compare_exchange(EMPTY, claim.0, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+}
+
+/// The usual case of the first pass, without a branch that depends on a slot: one bucket, room in it, and no word with our tag. (An empty word has
+/// the tag 0: who has it, too, takes the long way.)
+#[inline]
+fn claim_in_root(root: &Bucket, claim: Word) -> Option<&AtomicU64> {
+    // Relaxed: nothing behind the link is read, and the claim decides nothing yet.
+    if root.link.load(Ordering::Relaxed) != LINK_NONE || root.slots_with_tag_of(claim) != 0 {
+        return None;
+    }
+    root.empty_slot().filter(|slot| make_claim(slot, claim))
+}
+
+/// The usual case of scan and commit, after the claim: the bucket is the whole chain, and no other slot has a word with our tag, in whatever state. A
+/// frozen mark of another slot is no matter: if our own slot is not frozen, the commit precedes the end of the split.
+#[inline]
+fn commit_unopposed(root: &Bucket, slot: &AtomicU64, claim: Word) -> bool {
+    let own = root.bit_of(slot);
+    // Each load comes after our claim in the total order (E3): of two claims of a key one sees the other, and takes the long way.
+    // Link, SeqCst: an append that we do not see is later than our claim.
+    own != 0
+        && root.slots_with_tag_of(claim) == own
+        && root.link.load(Ordering::SeqCst) == LINK_NONE
+        // Release: readers that see the live word see the entry (E1). Failure is Relaxed: others decided, or froze the slot.
+        && slot.compare_exchange(claim.0, claim.committed().0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+}
+
 impl Table {
     /// Inserts a payload for a key that has no live entry.
     ///
@@ -47,34 +80,43 @@ impl Table {
         loop {
             let state = self.state();
             let root = self.root(state, hash, guard);
-            let (slot, spare) = match self.scan(root, hash, keys) {
-                Scan::Exists(hit) if hit.word.is_frozen() && self.state() != state => continue,
-                Scan::Exists(hit) => return Inserted::Exists(hit),
-                Scan::Room(slot, spare) => (slot, spare),
-                Scan::Full(last, spare) => {
-                    // Nothing can be appended to a bucket that leaves: it goes first.
-                    match spare {
-                        Some(spare) => self.close(&spare, guard),
-                        None => self.append(last, guard),
+            let slot = match claim_in_root(root, claim) {
+                Some(slot) => slot,
+                None => {
+                    let (slot, spare) = match self.scan(root, hash, keys) {
+                        Scan::Exists(hit) if hit.word.is_frozen() && self.state() != state => continue,
+                        Scan::Exists(hit) => return Inserted::Exists(hit),
+                        Scan::Room(slot, spare) => (slot, spare),
+                        Scan::Full(last, spare) => {
+                            // Nothing can be appended to a bucket that leaves: it goes first.
+                            match spare {
+                                Some(spare) => self.close(&spare, guard),
+                                None => self.append(last, guard),
+                            }
+                            continue;
+                        }
+                        Scan::Frozen => {
+                            self.help_split(state, keys, guard);
+                            continue;
+                        }
+                    };
+                    if let Some(spare) = spare {
+                        self.close(&spare, guard);
                     }
-                    continue;
-                }
-                Scan::Frozen => {
-                    self.help_split(state, keys, guard);
-                    continue;
+                    if !make_claim(slot, claim) {
+                        continue;
+                    }
+                    slot
                 }
             };
-            if let Some(spare) = spare {
-                self.close(&spare, guard);
-            }
-            // SeqCst: the claim comes before our scan in the one order that all claims and scans share (E3); its Release part
-            // publishes the entry (E1). Failure is Relaxed: we scan again. A failure means that another thread changed the slot.
-            if slot.compare_exchange(EMPTY, claim.0, Ordering::SeqCst, Ordering::Relaxed).is_err() {
-                continue;
-            }
-            // loom models SeqCst accesses as acquire and release only; the fence is what the total order gives us.
-            #[cfg(crossbeam_loom)]
+            // loom models SeqCst accesses as acquire and release only; the fence is what the total order gives us. On other processors it makes
+            // up for the Relaxed loads of `commit_unopposed`; on x86-64 the claim is a fence itself.
+            #[cfg(any(crossbeam_loom, not(target_arch = "x86_64")))]
             crate::sync::fence(Ordering::SeqCst);
+            if commit_unopposed(root, slot, claim) {
+                self.note_insert();
+                return Inserted::New;
+            }
             match self.settle(root, slot, claim, keys, guard) {
                 Claim::Committed => {
                     self.note_insert();
@@ -87,7 +129,7 @@ impl Table {
     }
 
     /// The first pass: is the key there, where is room, and is there more than needed?
-    #[inline]
+    #[inline(never)]
     fn scan<'g>(&self, root: &'g Bucket, hash: u64, keys: &impl Keys) -> Scan<'g> {
         let (mut room, mut spare) = (None, None);
         let mut any_frozen = false;

@@ -75,7 +75,8 @@
 //! ends with `a` live, which aborts `b`, or with `a` aborted. If it sees `a` live, it aborts `b`. So `b`'s scan must have read slot `a` before
 //! `a` was claimed. Then `a`'s scan, later still, sees `b`: live, and `a` aborts; pending, and `a`'s scan aborts `b`
 //! before `a` may commit. Either way one of them does not commit. Splits do not disturb this: a commit in a bucket
-//! precedes the freezing of its slot, hence the split, hence every claim in the children.
+//! precedes the freezing of its slot, hence the split, hence every claim in the children. (So a scan need not ask whether slots without a rival are
+//! frozen; `insert::commit_unopposed`, which reads one bucket at once, does not.)
 //!
 //! Nor does closing. A slot that holds a claim is not empty, so its bucket stays in the chain until the claim is decided and what it
 //! committed has been removed. Claims, and all operations on links but those of readers and of freezing (which changes no name), are

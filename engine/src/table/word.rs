@@ -82,6 +82,12 @@ impl Word {
         (Self::tag_of(hash), TAG_MASK | PENDING | ABORTED)
     }
 
+    /// The pattern of words with the tag of this one, in any state, and the bits that belong to it.
+    #[inline]
+    pub(crate) fn tag(self) -> (u64, u64) {
+        (self.0 & TAG_MASK, TAG_MASK)
+    }
+
     /// Live, and in no split.
     #[inline]
     pub(crate) fn is_unmarked(self) -> bool {
