@@ -111,6 +111,32 @@ pub fn thread_cpu() -> Duration {
     cpu_time(ClockId::ThreadCPUTime)
 }
 
+/// Touches so much memory and gives it back, so that what is measured next gets pages that the hypervisor has backed already. A guest's
+/// first touch of a page that it has not backed, or has taken back, can take thirty times as long as the guest's own clearing of it, and whether
+/// that comes is a matter of what ran before.
+///
+/// # Panics
+/// If the system has no such range of addresses.
+#[expect(unsafe_code, reason = "the mapping is made, touched and given back here")]
+pub fn back_memory(bytes: usize) {
+    use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
+    const PAGE_BYTES: usize = 4096;
+    let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE | MapFlags::NORESERVE);
+    // SAFETY: a fresh anonymous mapping at an address of the system's choice.
+    let memory =
+        unsafe { mmap_anonymous(std::ptr::null_mut(), bytes, protection, flags) }.expect("a range of addresses");
+    // Huge pages, which maps may ask for, come from what was given back as such. Refused, small ones are touched.
+    // SAFETY: the mapping just made.
+    let _ = unsafe { madvise(memory, bytes, Advice::LinuxHugepage) };
+    for offset in (0..bytes).step_by(PAGE_BYTES) {
+        // SAFETY: inside the mapping, which is ours and writable.
+        unsafe { memory.cast::<u8>().add(offset).write_volatile(1) };
+    }
+    // SAFETY: exactly the mapping made above, of which nothing is left.
+    let unmapped = unsafe { munmap(memory, bytes) };
+    debug_assert!(unmapped.is_ok());
+}
+
 fn cpu_time(clock: ClockId) -> Duration {
     let time = clock_gettime(clock);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)

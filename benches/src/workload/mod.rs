@@ -106,7 +106,7 @@ pub enum Workload {
     HotWrite,
     /// The time of each insert while the map grows from empty. The clock's own cost, about 25 ns, is in every figure,
     /// and a thread taken off its core counts as a slow insert: compare the medians of the maxima over rounds, and read
-    /// them beside the noise.
+    /// them beside the noise and the longest insert by CPU time. Memory is backed by the hypervisor before it starts, as far as it keeps it.
     Growth,
     /// What a stopped writer does to readers. It stops inside the closure of its update, 5 ms at a time, holding what
     /// the map holds there. Cannot see: threads stopped elsewhere, such as in the middle of a resize.
