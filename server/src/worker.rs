@@ -25,9 +25,10 @@ use crate::idle::IdleWatch;
 use crate::latency::Countdown;
 use crate::limits::{
     CUT_SHORT_QUARTERS, IDLE_SWEEP_PERIOD, LOOSE_PART_OF_MEMORY, PRESSED_QUARTERS, READ_BUFFER_BYTES, SHED_INTERVAL,
-    SHED_INTERVAL_SHORT, SHUTDOWN_GRACE, UNSENT_QUARTERS, WORKER_MEMORY_BYTES_MIN,
+    SHED_INTERVAL_SHORT, SHUTDOWN_GRACE, STAGED_KEYS_MAX, UNSENT_QUARTERS, WORKER_MEMORY_BYTES_MIN,
 };
 use crate::output::Output;
+use crate::protocol::parse::likely_key;
 use crate::reactor::{Notifier, Reactor, Source};
 use crate::service::{Insight, Seat, Service, WorkerCounters};
 
@@ -43,6 +44,8 @@ pub struct Desk {
     pub handle: Handle,
     /// Which turns are measured for `stats latency`.
     pub turns: Countdown,
+    /// Hashes of keys that are fetched ahead.
+    ahead: Vec<u64>,
 }
 
 /// The worker as its own connections see it.
@@ -176,6 +179,7 @@ impl Worker {
             output: Output::new(),
             handle: service.store.handle(),
             turns: Countdown::default(),
+            ahead: Vec::with_capacity(STAGED_KEYS_MAX),
         };
         let idle_timeout_s = service.config.idle_timeout_s;
         let idle = (idle_timeout_s > 0).then(|| IdleWatch::new(idle_timeout_s, service.now_ms()));
@@ -293,6 +297,7 @@ impl Worker {
             let busy = run_tasks(&executor, self.reactor.tasks_per_wait());
             let timeout = self.idle.as_ref().map(|_| IDLE_SWEEP_PERIOD).into_iter().chain(self.patience()).min();
             self.wait(if busy { Some(Duration::ZERO) } else { timeout });
+            self.look_ahead();
             self.shed();
         }
         self.admit(mailbox, &executor);
@@ -318,6 +323,28 @@ impl Worker {
         if before != aside {
             self.account(before, aside);
         }
+    }
+
+    /// Fetches ahead what the requests that have arrived on different connections will ask for, so that their cache misses overlap like those
+    /// of a pipeline.
+    fn look_ahead(&self) {
+        if self.reactor.arrivals() < 2 {
+            return;
+        }
+        let mut desk = self.desk.borrow_mut();
+        let Desk { handle, ahead, .. } = &mut *desk;
+        ahead.clear();
+        let batch = handle.batch();
+        self.reactor.each_arrival(|input| {
+            if ahead.len() < STAGED_KEYS_MAX
+                && let Some(key) = likely_key(input)
+            {
+                let hash = batch.hash(key);
+                batch.prefetch_bucket(hash);
+                ahead.push(hash);
+            }
+        });
+        ahead.iter().for_each(|hash| batch.prefetch_record(*hash));
     }
 
     /// Starts a task for each client that was dealt.

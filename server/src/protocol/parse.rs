@@ -480,6 +480,20 @@ impl Tokens {
     }
 }
 
+/// What is the first key of the command at the front of `input`, if it is a command and has one. A guess, for fetching ahead: whoever runs
+/// the command looks properly.
+#[inline]
+pub fn likely_key(input: &[u8]) -> Option<&[u8]> {
+    // No command word is longer.
+    let word = input.iter().take(WORD_BYTES_MAX + 1).position(|byte| *byte == b' ')?;
+    let rest = &input[word + 1..];
+    let len = rest.iter().take(KEY_BYTES_MAX + 1).position(|byte| *byte <= b' ')?;
+    (len > 0).then(|| &rest[..len])
+}
+
+/// The length of `lru_crawler` and `cache_memlimit`, and more than that of any command with a key.
+const WORD_BYTES_MAX: usize = 14;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -572,5 +586,21 @@ mod tests {
         assert_eq!(data_block(b"abc\r\n", 0, 3), Block::Complete(Span::new(0..3)));
         assert_eq!(data_block(b"abc\r\n", 0, 2), Block::Unterminated(4));
         assert_eq!(data_block(b"abc\r", 0, 3), Block::Incomplete);
+    }
+
+    #[test]
+    fn the_likely_key_is_the_second_word() {
+        let key = |input: &'static str| likely_key(input.as_bytes()).map(|key| std::str::from_utf8(key).unwrap());
+        assert_eq!(key("get a\r\n"), Some("a"));
+        assert_eq!(key("get abc def\r\nget g\r\n"), Some("abc"));
+        assert_eq!(key("set abc 0 0 1\r\n1\r\n"), Some("abc"));
+        assert_eq!(key("mg abc v\n"), Some("abc"));
+        for none in ["", "get", "get ", "get abc", "get  a\r\n", "version\r\n", "get\r\n", "aaaaaaaaaaaaaaaaaaaa a\r\n"]
+        {
+            assert_eq!(key(none), None, "{none:?}");
+        }
+        let long = [b"get ".to_vec(), vec![b'k'; 251], b"\r\n".to_vec()].concat();
+        assert_eq!(likely_key(&long), None);
+        assert_eq!(likely_key(&[&long[..4], &long[5..]].concat()).map(<[u8]>::len), Some(250));
     }
 }

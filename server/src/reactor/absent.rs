@@ -86,6 +86,14 @@ impl Uring {
         match *self {}
     }
 
+    pub(super) fn arrivals(&self) -> usize {
+        match *self {}
+    }
+
+    pub(super) fn each_arrival(&self, _sources: &Sources, _each: impl FnMut(&[u8])) {
+        match *self {}
+    }
+
     pub(super) fn turn(&self, _timeout: Option<Duration>, _sources: &Sources) -> io::Result<()> {
         match *self {}
     }

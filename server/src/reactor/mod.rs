@@ -243,6 +243,21 @@ impl Reactor {
         result
     }
 
+    /// How many pieces [`each_arrival`](Self::each_arrival) would show, at most.
+    pub fn arrivals(&self) -> usize {
+        match &self.system {
+            System::Readiness { .. } => 0,
+            System::Completion(uring) => uring.arrivals(),
+        }
+    }
+
+    /// Shows what the last wait has brought, a piece of each source's first bytes. Nothing, where receiving is up to tasks.
+    pub fn each_arrival(&self, each: impl FnMut(&[u8])) {
+        if let System::Completion(uring) = &self.system {
+            uring.each_arrival(&self.sources.borrow(), each);
+        }
+    }
+
     /// How many tasks should run before the next wait: with a ring, where answers go out when the worker waits, about each one that can
     /// run now, but none of them again.
     pub fn tasks_per_wait(&self) -> usize {

@@ -459,6 +459,26 @@ impl Uring {
         }
     }
 
+    /// How often something has been received since the last wait.
+    pub(super) fn arrivals(&self) -> usize {
+        self.receivers.borrow().len()
+    }
+
+    /// Shows the first bytes that each source has got since the last wait, as far as no task has taken any.
+    pub(super) fn each_arrival(&self, sources: &Sources, mut each: impl FnMut(&[u8])) {
+        let ring = self.ring.borrow();
+        for key in self.receivers.borrow().iter() {
+            let Some(Some(slot)) = sources.slots.get(*key) else { continue };
+            let arrived = slot.readiness.flow.arrived.borrow();
+            if arrived.aside.is_empty()
+                && arrived.taken == 0
+                && let Some(first) = arrived.buffers.front()
+            {
+                each(ring.bytes(first));
+            }
+        }
+    }
+
     /// Hands over what the queue holds, waits, and takes note of what has happened.
     ///
     /// # Errors
