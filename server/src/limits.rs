@@ -140,9 +140,11 @@ pub const RING_SENDS_BYTES: usize = 64 * 1024;
 /// A connection that leaves more than this untaken receives no more until it has caught up.
 pub const RING_PUT_ASIDE_BYTES: usize = 4 * 1024;
 
-/// A value that lacks more than this is received where it belongs, without the ring's buffers: to change over and back costs as much
-/// as to copy some tens of kilobytes.
-pub const RING_VALUE_BYTES_MAX: usize = 32 * 1024;
+/// A value that still lacks more than this when the read buffer is full is received where it belongs, without the ring's buffers.
+pub const RING_VALUE_BYTES_MAX: usize = RING_BUFFER_BYTES;
+
+/// Turns that a connection goes on without the ring's buffers after such a value: where there was one there are others, as a rule.
+pub const RING_PLAIN_TURNS: u8 = 32;
 
 /// How long connections get to take their last answers when the server stops. SIGTERM promises two seconds in all.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_millis(1200);

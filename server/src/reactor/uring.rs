@@ -37,8 +37,8 @@ use rustix::io::Errno;
 use super::wake::Wake;
 use super::{Interest, Notifier, Source, Sources, is_would_block, plain_receive};
 use crate::limits::{
-    RING_BUFFER_BYTES, RING_BUFFERS_MAX, RING_BUFFERS_MIN, RING_COMPLETIONS, RING_MEMORY_BYTES, RING_PUT_ASIDE_BYTES,
-    RING_SEND_BYTES_MAX, RING_SENDS_BYTES,
+    RING_BUFFER_BYTES, RING_BUFFERS_MAX, RING_BUFFERS_MIN, RING_COMPLETIONS, RING_MEMORY_BYTES, RING_PLAIN_TURNS,
+    RING_PUT_ASIDE_BYTES, RING_SEND_BYTES_MAX, RING_SENDS_BYTES,
 };
 
 /// The ring of one worker.
@@ -121,8 +121,8 @@ pub(super) struct Flow {
     awaits_input: Cell<bool>,
     /// How the stream has ended, if it has.
     end: Cell<End>,
-    /// Whether so much is to come that it should not go through the ring's buffers.
-    expects_much: Cell<bool>,
+    /// Turns for which the task receives plainly, because much was to come.
+    plain_turns: Cell<u8>,
     /// Bytes in `arrived`.
     arrived_bytes: Cell<usize>,
     arrived: RefCell<Arrived>,
@@ -186,10 +186,10 @@ impl Flow {
         self.returned.take()
     }
 
-    /// Says whether much more than a request is to come.
+    /// Says after each turn whether much more than a request is to come, which then should not go through the ring's buffers.
     #[inline]
     pub(super) fn expect_much(&self, much: bool) {
-        self.expects_much.set(much);
+        self.plain_turns.set(if much { RING_PLAIN_TURNS } else { self.plain_turns.get().saturating_sub(1) });
     }
 
     /// Whether the ring knows nothing of the source.
@@ -269,7 +269,7 @@ impl Uring {
     /// Sees to it that the ring reports what arrives for a source whose task is about to wait for it.
     #[inline]
     pub(super) fn await_input(&self, key: usize, flow: &Flow) {
-        let plainly = flow.expects_much.get() || self.pressed.get();
+        let plainly = flow.plain_turns.get() > 0 || self.pressed.get();
         match flow.receive.get() {
             Receive::Idle if !plainly => {
                 flow.receive.set(Receive::Armed);
@@ -682,4 +682,141 @@ fn copy(from: &[u8], to: &mut [u8]) -> usize {
     let len = from.len().min(to.len());
     to[..len].copy_from_slice(&from[..len]);
     len
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::os::fd::OwnedFd;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::rc::Rc;
+
+    use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, socketpair};
+    use smol::future::poll_once;
+
+    use super::super::{Reactor, System};
+    use super::*;
+    use crate::config::ReactorKind;
+
+    fn pair() -> (OwnedFd, OwnedFd) {
+        socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::NONBLOCK, None).unwrap()
+    }
+
+    /// Nothing where the system has no io_uring.
+    fn reactor() -> Option<Rc<Reactor>> {
+        match Reactor::new(ReactorKind::IoUring, 1) {
+            Ok(reactor) => Some(Rc::new(reactor)),
+            Err(error) => {
+                // The macros' output is shown for failing tests only; this is not.
+                let _ = writeln!(io::stderr(), "NOT TESTED: the io_uring reactor, because {error}");
+                None
+            }
+        }
+    }
+
+    /// Waits until something can be received, and receives.
+    fn receive(reactor: &Reactor, source: &Source) -> io::Result<Vec<u8>> {
+        for _ in 0..100 {
+            if smol::block_on(poll_once(source.readable())).is_some() && source.may_receive() {
+                let mut bytes = vec![0; 100];
+                let len = source.receive(&mut [IoSliceMut::new(&mut bytes)])?;
+                bytes.truncate(len);
+                return Ok(bytes);
+            }
+            reactor.wait(Some(Duration::from_secs(10)))?;
+        }
+        panic!("nothing arrives");
+    }
+
+    #[test]
+    fn ids_carry_key_and_kind() {
+        for kind in KINDS {
+            for key in [0, 1, 1_000_000, u32::MAX as usize] {
+                assert_eq!(parts(id(key, kind)), (key, kind));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_posted_goes_with_the_next_wait_or_comes_back() {
+        let Some(reactor) = reactor() else { return };
+        let (ours, theirs) = pair();
+        let source = reactor.register(ours).unwrap();
+        let answer = [b'x'; 1000];
+        let mut bytes = vec![0; 1 << 20];
+        let read = |bytes: &mut [u8]| {
+            let mut total = 0;
+            while let Ok((len, _)) = rustix::net::recv(&theirs, &mut bytes[total..], rustix::net::RecvFlags::empty()) {
+                total += len;
+            }
+            total
+        };
+        assert_eq!(source.post(&answer).unwrap(), 1000);
+        assert_eq!(source.post(&answer).unwrap(), 1000);
+        assert_eq!(read(&mut bytes), 0);
+        reactor.wait(Some(Duration::ZERO)).unwrap();
+        assert_eq!(read(&mut bytes), 2000);
+        assert_eq!(source.take_returned(), None);
+        // Until the socket is full.
+        let mut posted = 0;
+        let returned = loop {
+            posted += source.post(&answer).unwrap();
+            reactor.wait(Some(Duration::ZERO)).unwrap();
+            if let Some(returned) = source.take_returned() {
+                break returned;
+            }
+        };
+        assert_eq!(read(&mut bytes) + returned.len(), posted);
+        // There is room again, which the ring says when asked.
+        assert!(smol::block_on(poll_once(source.writable())).is_none());
+        reactor.wait(None).unwrap();
+        assert!(smol::block_on(poll_once(source.writable())).is_some());
+    }
+
+    #[test]
+    fn a_source_that_is_dropped_lets_its_socket_go() {
+        let Some(reactor) = reactor() else { return };
+        let (ours, theirs) = pair();
+        let source = reactor.register(ours).unwrap();
+        assert!(smol::block_on(poll_once(source.readable())).is_none());
+        reactor.wait(Some(Duration::ZERO)).unwrap();
+        let key = source.key();
+        drop(source);
+        assert!(reactor.sources.borrow().slots[key].is_some(), "the ring has a receive");
+        for _ in 0..100 {
+            reactor.wait(Some(Duration::from_millis(10))).unwrap();
+            if reactor.sources.borrow().slots[key].is_none() {
+                // Its peer sees the end.
+                assert_eq!(rustix::net::recv(&theirs, &mut [0; 1][..], rustix::net::RecvFlags::empty()).unwrap().0, 0);
+                assert_eq!(reactor.register(pair().0).unwrap().key(), key);
+                return;
+            }
+        }
+        panic!("it stays");
+    }
+
+    #[test]
+    fn a_ring_that_fails_takes_its_connections_along_and_gives_way_to_a_new_one() {
+        let Some(reactor) = reactor() else { return };
+        let System::Completion(uring) = &reactor.system else { unreachable!("it was asked for") };
+        let (ours, theirs) = pair();
+        let source = reactor.register(ours).unwrap();
+        rustix::net::send(&theirs, b"before", SendFlags::NOSIGNAL).unwrap();
+        assert_eq!(receive(&reactor, &source).unwrap(), b"before");
+        let broken = catch_unwind(AssertUnwindSafe(|| {
+            let ops = std::iter::from_fn(|| -> Option<(u64, Op<'_>)> { panic!("in the middle of a turn") });
+            uring.ring.borrow_mut().turn(ops, None)
+        }));
+        assert!(broken.is_err());
+        assert!(reactor.wait(Some(Duration::ZERO)).is_err());
+        assert!(receive(&reactor, &source).is_err());
+        drop(source);
+        let (ours, theirs) = pair();
+        let source = reactor.register(ours).unwrap();
+        rustix::net::send(&theirs, b"after", SendFlags::NOSIGNAL).unwrap();
+        assert_eq!(receive(&reactor, &source).unwrap(), b"after");
+        // The new one is notified as the old one was.
+        reactor.notifier().notify();
+        reactor.wait(None).unwrap();
+    }
 }
