@@ -48,6 +48,7 @@
 
 pub mod clock;
 pub mod counter;
+mod epoch;
 pub mod limits;
 mod log;
 pub mod map;

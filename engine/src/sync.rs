@@ -1,7 +1,6 @@
 //! The one door to atomics: the standard library's, or the model checker's under `--cfg crossbeam_loom`.
 //!
-//! crossbeam-epoch follows the same flag (its `loom` feature). Only
-//! what no model is about (test clocks, the number of a thread) uses the standard library's directly.
+//! Only what no model is about (test clocks, the number of a thread) uses the standard library's directly.
 
 #[cfg(crossbeam_loom)]
 pub(crate) use loom::sync::atomic::{AtomicI64, AtomicPtr, AtomicU64, fence};
@@ -34,69 +33,39 @@ impl<T> ShelfCell<T> {
 pub(crate) use portable_atomic::AtomicU128 as RawAtomicU128;
 pub(crate) use std::sync::atomic::{AtomicU32 as RawAtomicU32, AtomicU64 as RawAtomicU64};
 
-/// While it lives, this thread is dropping what users gave us, for a collection of garbage. Whatever that retires must not ask for a collection:
-/// they would nest without end.
-pub(crate) struct Ending {
-    is_nested: bool,
-}
-
-thread_local!(static ENDING: std::cell::Cell<bool> = const { std::cell::Cell::new(false) });
-
-impl Ending {
-    pub(crate) fn begin() -> Ending {
-        Ending { is_nested: ENDING.replace(true) }
-    }
-
-    pub(crate) fn is_on() -> bool {
-        ENDING.get()
-    }
-}
-
-impl Drop for Ending {
-    fn drop(&mut self) {
-        ENDING.set(self.is_nested);
-    }
-}
-
-/// A thread's membership in the reclamation of one store, apart from the rest of the process.
-pub(crate) struct Participant(crossbeam_epoch::LocalHandle);
-
-// SAFETY: a registration is a node in its collector's list that only its owner touches; it refers to no thread. Its guards borrow
-// the owner for as long as they live (see `Handle::batch`), so it cannot move while one is pinned, and a move between threads orders
-// everything before it.
-unsafe impl Send for Participant {}
-
-impl Participant {
-    pub(crate) fn register(collector: &crossbeam_epoch::Collector) -> Participant {
-        Participant(collector.register())
-    }
-
-    #[inline]
-    pub(crate) fn pin(&self) -> Guard {
-        #[cfg(not(crossbeam_loom))]
-        return self.0.pin();
-        #[cfg(crossbeam_loom)]
-        return Guard::Epoch(self.0.pin());
-    }
-}
-
-pub(crate) use crossbeam_epoch::Collector;
-#[cfg(not(crossbeam_loom))]
-pub(crate) use crossbeam_epoch::{Guard, pin};
 #[cfg(crossbeam_loom)]
-pub(crate) use model::{Guard, pin};
+pub(crate) use model::{Guard, Participant, pin};
+
+pub(crate) use crate::epoch::Collector;
+#[cfg(not(crossbeam_loom))]
+pub(crate) use crate::epoch::{Guard, Participant, pin};
 
 #[cfg(crossbeam_loom)]
 mod model {
-    /// A guard as models want it: crossbeam's own where the model is about reclamation, or one that never frees anything where it is
+    use crate::epoch;
+
+    /// A guard as models want it: a real one where the model is about reclamation, or one that never frees anything where it is
     /// not, because the steps of pinning and collecting would multiply the schedules to be explored.
     pub(crate) enum Guard {
-        Epoch(crossbeam_epoch::Guard),
+        Epoch(epoch::Guard),
         NeverFree,
     }
 
     pub(crate) fn pin() -> Guard {
-        Guard::Epoch(crossbeam_epoch::pin())
+        Guard::Epoch(epoch::pin())
+    }
+
+    /// See [`epoch::Participant`].
+    pub(crate) struct Participant(epoch::Participant);
+
+    impl Participant {
+        pub(crate) fn register(collector: &epoch::Collector) -> Participant {
+            Participant(collector.register())
+        }
+
+        pub(crate) fn pin(&self) -> Guard {
+            Guard::Epoch(self.0.pin())
+        }
     }
 
     impl Guard {
@@ -108,7 +77,7 @@ mod model {
         }
 
         /// # Safety
-        /// See crossbeam's.
+        /// See [`epoch::Guard::defer_unchecked`].
         pub(crate) unsafe fn defer_unchecked<F: FnOnce()>(&self, free: F) {
             match self {
                 // SAFETY: the caller's promise.

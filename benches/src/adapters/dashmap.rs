@@ -20,7 +20,7 @@ impl Collection for DashMap {
 }
 
 impl Handle for &DashMap {
-    #[inline]
+    #[inline(always)]
     fn get(&mut self, key: u64) -> Option<u64> {
         self.0.get(&key).map(|value| *value)
     }

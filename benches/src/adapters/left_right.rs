@@ -75,7 +75,7 @@ impl Collection for LeftRight {
 }
 
 impl Handle for Access<'_> {
-    #[inline]
+    #[inline(always)]
     fn get(&mut self, key: u64) -> Option<u64> {
         self.reader.enter().and_then(|copy| copy.0.get(&key).copied())
     }

@@ -47,7 +47,7 @@ impl Collection for RwLockMap {
 }
 
 impl Handle for &RwLockMap {
-    #[inline]
+    #[inline(always)]
     fn get(&mut self, key: u64) -> Option<u64> {
         read(&self.0).get(&key).copied()
     }
@@ -110,7 +110,7 @@ impl Collection for ShardedRwLockMap {
 }
 
 impl Handle for &ShardedRwLockMap {
-    #[inline]
+    #[inline(always)]
     fn get(&mut self, key: u64) -> Option<u64> {
         read(self.shard(key)).get(&key).copied()
     }

@@ -21,7 +21,7 @@ impl Collection for Memkv {
 }
 
 impl Handle for &Map {
-    #[inline]
+    #[inline(always)]
     fn get(&mut self, key: u64) -> Option<u64> {
         self.pin().get(&key).copied()
     }
@@ -73,7 +73,7 @@ impl Collection for MemkvBatched {
 }
 
 impl Handle for Batch<'_> {
-    #[inline]
+    #[inline(always)]
     fn get(&mut self, key: u64) -> Option<u64> {
         self.pinned().get(&key).copied()
     }

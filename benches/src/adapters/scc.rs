@@ -19,7 +19,7 @@ impl Collection for SccMap {
 }
 
 impl Handle for &SccMap {
-    #[inline]
+    #[inline(always)]
     fn get(&mut self, key: u64) -> Option<u64> {
         self.0.read_sync(&key, |_, value| *value)
     }
@@ -60,7 +60,7 @@ impl Collection for SccIndex {
 }
 
 impl Handle for &SccIndex {
-    #[inline]
+    #[inline(always)]
     fn get(&mut self, key: u64) -> Option<u64> {
         self.0.peek_with(&key, |_, value| *value).or_else(|| self.0.read_sync(&key, |_, value| *value))
     }

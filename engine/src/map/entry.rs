@@ -1,7 +1,7 @@
 //! The allocation behind a payload of [`HashMap`](super::HashMap): a key and a value, fixed once published.
 
 use super::pool::{Pool, Stripe};
-use crate::sync::{Ending, Guard};
+use crate::sync::Guard;
 use crate::table::PAYLOAD_BITS;
 use std::alloc::Layout;
 use std::marker::PhantomData;
@@ -21,9 +21,6 @@ const ADDRESS_SHIFT: u32 = 3;
 /// Larger entries come from the allocator one by one, and go back to it: for them its overhead is small, and memory that stays the
 /// map's would not be.
 const POOLED_BYTES_MAX: usize = 256;
-
-/// One retirement in so many (a power of two) asks for a collection: a bag of closures holds 64.
-const FLUSH_ONE_IN_LOG2: u32 = 6;
 
 /// A type that is invariant in `T`, and `Send` and `Sync` whatever `T` is.
 type InAndOut<T> = fn(T) -> T;
@@ -92,19 +89,12 @@ impl<K: 'static, V: 'static> Entries<K, V> {
         // The closure owns a count of the stripe, so the memory is there when it runs, also if the map is not (P4).
         let stripe = self.pool.as_ref().map(|pool| Arc::clone(pool.own()));
         let free = move || {
-            let ending = Ending::begin();
             end((payload << ADDRESS_SHIFT) as *mut Entry<K, V>);
-            drop(ending);
             // SAFETY: no guard that could have reached it is left when this runs.
             unsafe { Self::give(stripe.as_deref().map(|stripe| &**stripe), payload) };
         };
         // SAFETY: the caller's promise.
         unsafe { guard.defer_unchecked(free) };
-        // By itself a thread collects some 512 closures for every 128 pins. A guard for hundreds of operations can retire more than that, and garbage
-        // would pile up: so about one retirement in 64 asks for a collection. (Not one by what a collection drops: that would nest without end.)
-        if !Ending::is_on() && payload.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - FLUSH_ONE_IN_LOG2) == 0 {
-            guard.flush();
-        }
     }
 
     /// Drops the entry and frees its memory once all guards of now are gone.

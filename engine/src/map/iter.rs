@@ -26,7 +26,7 @@ pub(super) fn visit_bucket<K: Hash + Eq, V, S: BuildHasher>(
     payloads: &mut Vec<u64>,
 ) -> Option<u64> {
     let mut found = Vec::new();
-    let next = map.map.table.visit_bucket(from, map.guard(), &mut found);
+    let next = map.map.table.visit_bucket(from, &map.guard, &mut found);
     payloads.clear();
     for hit in found {
         // A key that was removed and inserted again while we looked may stand in two slots of what we saw.

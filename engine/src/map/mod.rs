@@ -49,7 +49,6 @@ use crate::sync::{Guard, pin};
 use crate::table::{Hit, Inserted, Keys, Table};
 use entry::{Entries, Entry};
 use std::borrow::Borrow;
-use std::cell::UnsafeCell;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 
@@ -118,12 +117,12 @@ impl<K, V, S> HashMap<K, V, S> {
 
     /// Gives access to the map's operations; references that they return live as long as the [`Pinned`].
     ///
-    /// The epoch is pinned by the first operation, once the key's bucket is on its way into the cache: pinning is a full
-    /// fence, which would otherwise hold back that miss. Cost: some nanoseconds, no allocation. Nothing that was removed since is freed while a `Pinned` lives, so keep it for a batch
-    /// of work, not for a connection's life, and never across an `.await`.
+    /// Cost: a nanosecond or two and no fence where the system has `membarrier` (Linux 4.14), so a guard for each operation is fine. Now and then a pin drops what was removed before, and runs
+    /// the `Drop` of keys and values. Nothing that was removed since is freed while a `Pinned` lives, so keep it for a batch
+    /// of work, not for a connection's life, and never across an `.await`; see [`Pinned::repin`].
     #[inline]
     pub fn pin(&self) -> Pinned<'_, K, V, S> {
-        Pinned { map: self, guard: UnsafeCell::new(None) }
+        Pinned { map: self, guard: pin() }
     }
 
     /// The number of entries: exact when nobody is writing, else give or take what is under way. Cost: 16 cache lines.
@@ -195,8 +194,7 @@ impl<K, V, S> Drop for HashMap<K, V, S> {
 /// It is neither `Send` nor `Sync`: the guard belongs to the thread.
 pub struct Pinned<'m, K: 'static, V: 'static, S> {
     map: &'m HashMap<K, V, S>,
-    /// None until the first operation, then the same to the end. (A `OnceCell` would call a function to pin; see [`Pinned::get`].)
-    guard: UnsafeCell<Option<Guard>>,
+    guard: Guard,
 }
 
 impl<K, V, S> fmt::Debug for Pinned<'_, K, V, S> {
@@ -263,6 +261,25 @@ impl<K: Borrow<Q> + Hash + Eq, V, S: BuildHasher, Q: Hash + Eq + ?Sized> Keys fo
 }
 
 impl<'m, K, V, S> Pinned<'m, K, V, S> {
+    /// Pins anew, so that what was removed so far can be freed: for long work. As the borrow says, no reference of before may be kept. (Assigning a new `Pinned` to
+    /// the variable of the old one does not do it: for a moment there are both.) Without effect while the thread has another `Pinned`.
+    ///
+    /// ```
+    /// use memkv_engine::map::HashMap;
+    /// let map = HashMap::new();
+    /// let mut pinned = map.pin();
+    /// for i in 0..100_000 {
+    ///     pinned.insert(i % 10, i);
+    ///     if i % 1000 == 0 {
+    ///         pinned.repin();
+    ///     }
+    /// }
+    /// ```
+    #[inline]
+    pub fn repin(&mut self) {
+        self.guard.repin();
+    }
+
     /// See [`HashMap::len`].
     #[must_use]
     pub fn len(&self) -> usize {
@@ -273,22 +290,6 @@ impl<'m, K, V, S> Pinned<'m, K, V, S> {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.map.is_empty()
-    }
-
-    /// The guard, pinned now if it has not been before.
-    #[inline]
-    fn guard(&self) -> &Guard {
-        // SAFETY: no reference to the content is out: only those made below are, after it was set. `Pinned` is not `Sync`.
-        let guard = unsafe { &*self.guard.get() };
-        match guard {
-            Some(guard) => guard,
-            None => {
-                // Pinning may collect, and so drop values, whose `Drop` may use this very `Pinned`: then there is a guard already.
-                let guard = pin();
-                // SAFETY: no user code runs between here and the end of the borrow, and no reference to `None`'s content is out.
-                unsafe { (*self.guard.get()).get_or_insert(guard) }
-            }
-        }
     }
 
     fn entry(&self, payload: u64) -> &Entry<K, V> {
@@ -312,25 +313,25 @@ impl<'m, K: Hash + Eq + Send, V: Send, S: BuildHasher> Pinned<'m, K, V, S> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        self.map.table.find(hash, &ByKey { map: self.map, key }, self.guard())
+        self.map.table.find(hash, &ByKey { map: self.map, key }, &self.guard)
     }
 
     fn replace(&self, hit: Hit<'_>, payload: u64) -> bool {
         let key = &self.entry(payload).key;
-        let replaced = self.map.table.replace(hit, payload, &ByKey { map: self.map, key }, self.guard()).is_ok();
+        let replaced = self.map.table.replace(hit, payload, &ByKey { map: self.map, key }, &self.guard).is_ok();
         if replaced {
             // SAFETY: our CAS unlinked it, nobody else retires it.
-            unsafe { self.map.entries.retire(hit.payload(), self.guard()) };
+            unsafe { self.map.entries.retire(hit.payload(), &self.guard) };
         }
         replaced
     }
 
     fn unlink(&self, hit: Hit<'_>) -> bool {
         let key = &self.entry(hit.payload()).key;
-        let removed = self.map.table.remove(hit, &ByKey { map: self.map, key }, self.guard()).is_ok();
+        let removed = self.map.table.remove(hit, &ByKey { map: self.map, key }, &self.guard).is_ok();
         if removed {
             // SAFETY: our CAS unlinked it, nobody else retires it.
-            unsafe { self.map.entries.retire(hit.payload(), self.guard()) };
+            unsafe { self.map.entries.retire(hit.payload(), &self.guard) };
         }
         removed
     }
@@ -338,9 +339,9 @@ impl<'m, K: Hash + Eq + Send, V: Send, S: BuildHasher> Pinned<'m, K, V, S> {
     /// Tries to link a payload; on success does a step of growth.
     fn link(&self, hash: u64, payload: u64) -> Inserted<'_> {
         let keys = ByKey { map: self.map, key: &self.entry(payload).key };
-        let inserted = self.map.table.insert(hash, payload, &keys, self.guard());
+        let inserted = self.map.table.insert(hash, payload, &keys, &self.guard);
         if matches!(inserted, Inserted::New) {
-            self.map.table.grow_step(&keys, self.guard());
+            self.map.table.grow_step(&keys, &self.guard);
         }
         inserted
     }
@@ -364,8 +365,7 @@ impl<'m, K: Hash + Eq + Send, V: Send, S: BuildHasher> Pinned<'m, K, V, S> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let route = self.map.table.route(self.map.hash(key));
-        let hit = self.map.table.find_at(route, &ByKey { map: self.map, key }, self.guard())?;
+        let hit = self.map.table.find(self.map.hash(key), &ByKey { map: self.map, key }, &self.guard)?;
         let entry = self.entry(hit.payload());
         Some((&entry.key, &entry.value))
     }
@@ -399,7 +399,7 @@ impl<'m, K: Hash + Eq + Send, V: Send, S: BuildHasher> Pinned<'m, K, V, S> {
                     }
                 }
                 // SAFETY: the payload is ours and in no slot.
-                Inserted::Retry => payload = unsafe { self.map.entries.reissue(payload, self.guard()) },
+                Inserted::Retry => payload = unsafe { self.map.entries.reissue(payload, &self.guard) },
             }
         }
     }
@@ -422,11 +422,11 @@ impl<'m, K: Hash + Eq + Send, V: Send, S: BuildHasher> Pinned<'m, K, V, S> {
                 Inserted::New => return Ok(&self.entry(payload).value),
                 Inserted::Exists(hit) => {
                     // SAFETY: the payload is ours and in no slot.
-                    let rejected = unsafe { self.map.entries.retire_but_value(payload, self.guard()) };
+                    let rejected = unsafe { self.map.entries.retire_but_value(payload, &self.guard) };
                     return Err(Present { current: &self.entry(hit.payload()).value, rejected });
                 }
                 // SAFETY: as above.
-                Inserted::Retry => payload = unsafe { self.map.entries.reissue(payload, self.guard()) },
+                Inserted::Retry => payload = unsafe { self.map.entries.reissue(payload, &self.guard) },
             }
         }
     }
@@ -502,7 +502,7 @@ impl<'m, K: Hash + Eq + Send, V: Send, S: BuildHasher> Pinned<'m, K, V, S> {
                         // Somebody else inserted the key, and may have seen our entry: decide again, with a new one (T4).
                         // SAFETY: ours, in no slot, retired once.
                         Inserted::Exists(_) | Inserted::Retry => unsafe {
-                            self.map.entries.retire(payload, self.guard());
+                            self.map.entries.retire(payload, &self.guard);
                         },
                     }
                 }
@@ -555,7 +555,7 @@ impl<'m, K: Hash + Eq + Send, V: Send, S: BuildHasher> Pinned<'m, K, V, S> {
         let mut found = Vec::new();
         let mut from = Some(0);
         while let Some(hash) = from {
-            let next = self.map.table.visit_bucket(hash, self.guard(), &mut found);
+            let next = self.map.table.visit_bucket(hash, &self.guard, &mut found);
             // A removal that fails met a change or a split: look at the bucket again.
             if found.drain(..).all(|hit| self.unlink(hit)) {
                 from = next;
@@ -581,7 +581,7 @@ impl<K: Hash + Eq + Send, V: Send, S: BuildHasher> HashMap<K, V, S> {
                 visit(&entry.key, &entry.value);
             }
             if step.is_multiple_of(BUCKETS_PER_PIN) {
-                pinned = self.pin();
+                pinned.repin();
             }
         }
     }

@@ -73,69 +73,103 @@ impl Bucket {
         Node { slots: &self.slots, link: &self.link }
     }
 
-    /// A slot that held a live word with the tag of `hash` when its turn came. To be asked again: it may hold another word by now.
+    /// A slot that held a word with the tag of `hash`, live or not, when its turn came. To be asked again: it may hold another word by now.
     #[inline]
     pub(crate) fn slot_with_tag(&self, hash: u64) -> Option<&AtomicU64> {
-        let (pattern, bits) = Word::live_with_tag(hash);
-        let fits = self.slots_with(pattern, bits);
-        // Two bits a slot.
-        (fits != 0).then(|| &self.slots[fits.trailing_zeros() as usize / 2 % SLOTS])
-    }
-
-    /// Bit `2 * i` for each slot `i` whose word has the tag of `word`, in any state.
-    #[inline]
-    pub(crate) fn slots_with_tag_of(&self, word: Word) -> u32 {
-        let (pattern, bits) = word.tag();
-        self.slots_with(pattern, bits)
+        self.first_of(self.slots_with_tag_of(Word(Word::tag_of(hash))))
     }
 
     /// The first slot that was empty when its turn came.
     #[inline]
     pub(crate) fn empty_slot(&self) -> Option<&AtomicU64> {
-        let empty = self.slots_with(EMPTY, !0);
-        (empty != 0).then(|| &self.slots[empty.trailing_zeros() as usize / 2 % SLOTS])
+        self.first_of(self.slots_with(Word(EMPTY)))
     }
 
     /// The bit that stands for a slot in [`Bucket::slots_with_tag_of`]; 0 if it is of another bucket.
     #[inline]
     pub(crate) fn bit_of(&self, slot: &AtomicU64) -> u32 {
         let bytes = (std::ptr::from_ref(slot) as usize).wrapping_sub(std::ptr::from_ref(self) as usize);
-        if bytes < SLOTS * size_of::<AtomicU64>() { 1 << (2 * (bytes / size_of::<AtomicU64>())) } else { 0 }
+        if bytes < SLOTS * size_of::<AtomicU64>() { 2 << (2 * (bytes / size_of::<AtomicU64>())) } else { 0 }
     }
 
-    /// Bit `2 * i` for each slot `i` whose word has this pattern.
+    /// Of slots that stand for two bits each, the first with either.
+    #[inline]
+    fn first_of(&self, bits: u32) -> Option<&AtomicU64> {
+        (bits != 0).then(|| &self.slots[bits.trailing_zeros() as usize / 2 % SLOTS])
+    }
+
+    /// Bit `2 * i + 1` for each slot `i` whose word fits.
+    #[cfg(not(all(target_arch = "x86_64", not(crossbeam_loom))))]
+    fn slots_that(&self, fits: impl Fn(Word) -> bool) -> u32 {
+        // Relaxed: the caller asks the slot again, or has a fence in front.
+        let bit = |(i, slot): (usize, &AtomicU64)| u32::from(fits(Word(slot.load(Ordering::Relaxed)))) << (2 * i + 1);
+        self.slots.iter().enumerate().map(bit).sum()
+    }
+
+    /// Bit `2 * i + 1` for each slot `i` whose word has the tag of `word`, in any state.
     #[cfg(not(all(target_arch = "x86_64", not(crossbeam_loom))))]
     #[inline]
-    fn slots_with(&self, pattern: u64, bits: u64) -> u32 {
-        // Relaxed: the caller asks the slot again, or has a fence in front.
-        let fits =
-            |(i, slot): (usize, &AtomicU64)| u32::from(slot.load(Ordering::Relaxed) & bits == pattern) << (2 * i);
-        self.slots.iter().enumerate().map(fits).sum()
+    pub(crate) fn slots_with_tag_of(&self, word: Word) -> u32 {
+        self.slots_that(|other| other.has_tag_of(word))
     }
 
-    /// Bit `2 * i` for each slot `i` whose word has this pattern.
+    /// Bit `2 * i + 1` for each slot `i` that holds this word.
+    #[cfg(not(all(target_arch = "x86_64", not(crossbeam_loom))))]
+    #[inline]
+    fn slots_with(&self, word: Word) -> u32 {
+        self.slots_that(|other| other == word)
+    }
+
+    /// Bit `2 * i + 1` for each slot `i` whose word has the tag of `word`, in any state.
     ///
-    /// All at once: which slot it is decides no branch, so nothing is mispredicted, and few instructions wait for the cache line, so the
-    /// processor gets on to the next look-up. With everything in the cache a look-up takes half of the time of a loop.
+    /// All at once: which slot it is decides no branch, so nothing is mispredicted, and there are few instructions, so the
+    /// processor gets on to the next look-up while this one waits for the cache line. With everything in the cache a look-up takes half of the time of a loop.
     #[cfg(all(target_arch = "x86_64", not(crossbeam_loom)))]
     #[inline]
-    fn slots_with(&self, pattern: u64, bits: u64) -> u32 {
+    pub(crate) fn slots_with_tag_of(&self, word: Word) -> u32 {
         use std::arch::x86_64::_mm_set1_epi64x;
         // SAFETY: SSE2 is part of x86-64.
-        let (pattern, bits) = unsafe { (_mm_set1_epi64x(pattern as i64), _mm_set1_epi64x(bits as i64)) };
+        let pattern = unsafe { _mm_set1_epi64x(word.0 as i64) };
         let halves: u32;
         // SAFETY: reads the 64 bytes of `self`, writes registers. To the compiler these are relaxed atomic loads: it does not look inside, and each
         // half of an aligned 16-byte load is a whole 64-bit word to the processor.
         unsafe {
             std::arch::asm!(
                 "movdqa {b}, {a}", "movdqa {c}, {a}", "movdqa {d}, {a}",
-                "pand {a}, [{bucket}]", "pand {b}, [{bucket} + 16]", "pand {c}, [{bucket} + 32]", "pand {d}, [{bucket} + 48]",
-                "pcmpeqd {a}, {pattern}", "pcmpeqd {b}, {pattern}", "pcmpeqd {c}, {pattern}", "pcmpeqd {d}, {pattern}",
+                // All quarters of each word are compared; of interest is the highest, which holds the tag.
+                "pcmpeqw {a}, [{bucket}]", "pcmpeqw {b}, [{bucket} + 16]", "pcmpeqw {c}, [{bucket} + 32]", "pcmpeqw {d}, [{bucket} + 48]",
+                // 32 quarters of words, a byte each; then 16 halves, whose signs are those of the higher quarters.
+                "packsswb {a}, {b}", "packsswb {c}, {d}", "packsswb {a}, {c}", "pmovmskb {halves:e}, {a}",
+                bucket = in(reg) std::ptr::from_ref(self),
+                a = inout(xmm_reg) pattern => _,
+                b = out(xmm_reg) _,
+                c = out(xmm_reg) _,
+                d = out(xmm_reg) _,
+                halves = lateout(reg) halves,
+                options(readonly, nostack, preserves_flags),
+            );
+        }
+        // The last word is the link.
+        halves & 0x2aaa
+    }
+
+    /// Bit `2 * i + 1` for each slot `i` that holds this word.
+    #[cfg(all(target_arch = "x86_64", not(crossbeam_loom)))]
+    #[inline]
+    fn slots_with(&self, word: Word) -> u32 {
+        use std::arch::x86_64::_mm_set1_epi64x;
+        // SAFETY: SSE2 is part of x86-64.
+        let pattern = unsafe { _mm_set1_epi64x(word.0 as i64) };
+        let halves: u32;
+        // SAFETY: as above.
+        unsafe {
+            std::arch::asm!(
+                "movdqa {b}, {a}", "movdqa {c}, {a}", "movdqa {d}, {a}",
+                "pcmpeqd {a}, [{bucket}]", "pcmpeqd {b}, [{bucket} + 16]", "pcmpeqd {c}, [{bucket} + 32]", "pcmpeqd {d}, [{bucket} + 48]",
                 // 16 halves of words, a byte each, a bit each.
                 "packssdw {a}, {b}", "packssdw {c}, {d}", "packsswb {a}, {c}", "pmovmskb {halves:e}, {a}",
                 bucket = in(reg) std::ptr::from_ref(self),
-                pattern = in(xmm_reg) pattern,
-                a = inout(xmm_reg) bits => _,
+                a = inout(xmm_reg) pattern => _,
                 b = out(xmm_reg) _,
                 c = out(xmm_reg) _,
                 d = out(xmm_reg) _,
@@ -144,7 +178,7 @@ impl Bucket {
             );
         }
         // Both halves of a word; the last word is the link.
-        halves & (halves >> 1) & 0x1555
+        halves & (halves << 1) & 0x2aaa
     }
 }
 
@@ -197,7 +231,7 @@ mod tests {
 
     /// Every combination of seven words of these kinds, among them words that differ in one bit of what is compared.
     #[test]
-    fn slots_are_found_by_tag_and_marks_alone() {
+    fn slots_are_found_by_their_tags_alone() {
         let hash = 0x5a5a_1234_9876_5432_u64;
         let live = Word::live(hash, 0x1_2345_6789);
         let words = [
@@ -221,7 +255,7 @@ mod tests {
             }
             // A link that looks like a word of the tag is no slot.
             bucket.link.store(live.0, Ordering::Relaxed);
-            let fits = |slot: &&AtomicU64| Word(slot.load(Ordering::Relaxed)).is_live_with_tag(hash);
+            let fits = |slot: &&AtomicU64| Word(slot.load(Ordering::Relaxed)).has_tag_of(live);
             let expected = bucket.slots.iter().find(fits).map(std::ptr::from_ref);
             assert_eq!(bucket.slot_with_tag(hash).map(std::ptr::from_ref), expected);
             let empty = bucket.slots.iter().find(|slot| slot.load(Ordering::Relaxed) == EMPTY);

@@ -197,14 +197,6 @@ impl Hit<'_> {
     }
 }
 
-/// Where a hash belongs, worked out before an epoch is pinned; see [`Table::route`].
-#[derive(Clone, Copy)]
-pub(crate) struct Route {
-    pub(crate) hash: u64,
-    state: State,
-    bucket: *const Bucket,
-}
-
 /// Why a conditional change of a found entry did not happen: it has changed, or a split came between. Find it again.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Changed;
@@ -307,15 +299,6 @@ impl Table {
         prefetch_line(self.address(self.state(), hash).cast());
     }
 
-    /// The same, and keeps what was worked out for [`Table::find_at`].
-    #[inline]
-    pub(crate) fn route(&self, hash: u64) -> Route {
-        let state = self.state();
-        let bucket = self.address(state, hash);
-        prefetch_line(bucket.cast());
-        Route { hash, state, bucket }
-    }
-
     /// The payloads in the first bucket of the chain whose tag fits: what `find` will look at, without looking.
     #[inline]
     pub(crate) fn candidates(&self, hash: u64, guard: &Guard, mut visit: impl FnMut(u64)) {
@@ -330,22 +313,9 @@ impl Table {
 
     /// Finds the live entry of a key. Cost: one cache line of the index (two for about one entry in ten) and what
     /// `is_match` reads. Lock-free; it repeats only when a split was completed in between.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn find<'g>(&self, hash: u64, keys: &impl Keys, guard: &'g Guard) -> Option<Hit<'g>> {
         self.find_in(self.root(self.state(), hash, guard), hash, keys, guard)
-    }
-
-    /// [`Table::find`] by a route that was worked out earlier, under this guard or before it was pinned.
-    #[inline(always)]
-    pub(crate) fn find_at<'g>(&self, route: Route, keys: &impl Keys, guard: &'g Guard) -> Option<Hit<'g>> {
-        let state = self.state();
-        let root = if state == route.state {
-            // SAFETY: what `root` would answer.
-            unsafe { &*route.bucket }
-        } else {
-            self.root(state, route.hash, guard)
-        };
-        self.find_in(root, route.hash, keys, guard)
     }
 
     /// The usual case, without a branch that depends on where in the bucket the key lies: at most one word has the tag, it is the key's

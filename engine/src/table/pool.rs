@@ -5,15 +5,12 @@
 //! still pinned: no ABA (T5). Slabs are freed with the pool.
 
 use super::bucket::Overflow;
+use crate::sync::Guard;
 use crate::sync::{AtomicPtr, AtomicU64, Ordering};
-use crate::sync::{Ending, Guard};
 use std::sync::Arc;
 
 /// Overflows in a slab: one 4 KiB page.
 const SLAB_BUCKETS: usize = if cfg!(crossbeam_loom) { 2 } else { 128 };
-
-/// One bucket in so many has its retirement followed by a collection.
-const FLUSH_EVERY: u64 = 64;
 
 struct Slab {
     buckets: Box<[Overflow]>,
@@ -126,15 +123,6 @@ impl OverflowPool {
             // SAFETY: the bucket belongs to a slab of `pool`, which the Arc keeps alive.
             pool.push(unsafe { &*(address as *const Overflow) });
         });
-        // Left alone, the epoch runs some 500 closures in 128 pins, and a pin may be a batch of hundreds of inserts: retired buckets would
-        // pile up while the pool makes fresh ones. So one retirement in 64, about what a bag of closures holds, asks for a collection. Told by the address, which costs no
-        // count, and fresh slabs bring more of them.
-        if cfg!(not(crossbeam_loom))
-            && !Ending::is_on()
-            && (address / size_of::<Overflow>() as u64).is_multiple_of(FLUSH_EVERY)
-        {
-            guard.flush();
-        }
     }
 
     /// How many buckets were retired and have not come back.

@@ -90,31 +90,6 @@ fn against_model() {
     }
 }
 
-/// A route is worked out before the epoch is pinned: splits, and the freeing of the whole level, may come between.
-#[test]
-fn an_old_route_leads_to_the_key_after_splits() {
-    let table = Table::new(0, 4);
-    let last = 20;
-    for key in 1..=last {
-        assert!(set(&table, key, key, spread, &pin()));
-    }
-    let routes: Vec<_> = (1..=last).map(|key| (key, table.route(spread(key)))).collect();
-    let level = table.level();
-    for key in last + 1..=20_000 {
-        assert!(set(&table, key, key & 0xff, spread, &pin()));
-        if key % 100 == 0 {
-            let guard = pin();
-            // Levels that are over go back now and then, as in a process that has run for long.
-            guard.flush();
-            for &(key, route) in &routes {
-                let hit = table.find_at(route, &Fixed { key, hash: spread }, &guard);
-                assert_eq!(hit.map(|hit| hit.payload() & 0xff), Some(key));
-            }
-        }
-    }
-    assert!(table.level() > level + 5, "the route's level is long gone");
-}
-
 /// As many buckets as a capacity asks for, not twice as many: the first are there as if they had been split.
 #[test]
 fn a_capacity_gets_the_buckets_it_needs() {

@@ -53,7 +53,7 @@ impl Word {
     }
 
     #[inline]
-    fn tag_of(hash: u64) -> u64 {
+    pub(crate) fn tag_of(hash: u64) -> u64 {
         (hash << (TAG_SHIFT - TAG_LOWEST_HASH_BIT)) & TAG_MASK
     }
 
@@ -74,18 +74,6 @@ impl Word {
     #[inline]
     pub(crate) fn is_live_with_tag(self, hash: u64) -> bool {
         (self.0 ^ Self::tag_of(hash)) & (TAG_MASK | PENDING | ABORTED) == 0
-    }
-
-    /// The pattern of live words with the tag of `hash`, and the bits that belong to it: `word & bits == pattern`.
-    #[inline]
-    pub(crate) fn live_with_tag(hash: u64) -> (u64, u64) {
-        (Self::tag_of(hash), TAG_MASK | PENDING | ABORTED)
-    }
-
-    /// The pattern of words with the tag of this one, in any state, and the bits that belong to it.
-    #[inline]
-    pub(crate) fn tag(self) -> (u64, u64) {
-        (self.0 & TAG_MASK, TAG_MASK)
     }
 
     /// Live, and in no split.

@@ -248,7 +248,7 @@ fn large_values_move_with_their_records() {
         assert_eq!(user.get(&key(n)), Some(vec![n as u8; 30_000]));
         assert!(user.delete(&key(n)));
     }
-    for _ in 0..300 {
+    for _ in 0..1_000 {
         user.get(b"x");
     }
     assert_eq!(store.stats().large_bytes, 0, "S4: each value was given up once");
