@@ -6,7 +6,7 @@
 //! - [`map::HashMap`], a general concurrent hash map.
 //!
 //! Both stand on one lock-free index (`table`): 64-byte buckets of tagged words that grow eight at a time, with reclamation
-//! by `crossbeam-epoch`. The store's records lie in a log of segments (`log`).
+//! by epochs (`epoch`). The store's records lie in a log of segments (`log`).
 //!
 //! # Guarantees
 //! - Operations on one key are linearizable. A thread that stops anywhere stops no other: reads take no lock and write nothing
@@ -44,7 +44,7 @@
 //! ```
 //!
 //! # Reading order
-//! [`clock`], `table` (the index: design, invariants and proofs), [`map`], `log` (segments and records), [`store`], then [`counter`] and [`limits`].
+//! [`clock`], `epoch` (reclamation), `table` (the index: design, invariants and proofs), [`map`], `log` (segments and records), [`store`], then [`counter`] and [`limits`].
 
 pub mod clock;
 pub mod counter;

@@ -1,4 +1,4 @@
-//! `memkv_engine::map::HashMap`: ours. Lock-free buckets of 64 bytes, linear hashing, reclaimed by `crossbeam-epoch`.
+//! `memkv_engine::map::HashMap`: ours. Lock-free buckets of 64 bytes, linear hashing, reclaimed by epochs that need no fence to pin.
 
 use crate::collection::{Collection, Handle};
 use crate::hasher::{Hasher, hasher};

@@ -265,10 +265,14 @@ fn stress() {
                     guard.flush();
                 }
             }
+            // A reader may be preempted in a section, and the garbage of some milliseconds waits for it; but not for ever.
+            let made = made.load(Ordering::Relaxed);
+            while freed.load(Ordering::Relaxed) < made - shared.len() {
+                participant.pin().flush();
+                thread::yield_now();
+            }
             stop.store(true, Ordering::Relaxed);
         });
-        let before_end = freed.load(Ordering::Relaxed);
-        assert!(before_end > 100_000, "garbage was freed while everybody was at work: {before_end}");
         drop(collector);
         assert_eq!(freed.load(Ordering::Relaxed), made.load(Ordering::Relaxed) - shared.len(), "G3");
         for node in shared {
