@@ -352,15 +352,15 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(10);
 
-    /// Nothing where the system has no io_uring, which is said where everybody sees it; a failure where `MEMKV_REQUIRE` names it.
+    /// Nothing where the system has no io_uring, which is said where everybody sees it; a failure where `TESTS_REQUIRE` names it.
     fn ring() -> Option<Ring> {
         let error = match Ring::new(Setup { buffers: 16, buffer_bytes: 16 << 10, completions: 64 }) {
             Ok(ring) => return Some(ring),
             Err(error) => error,
         };
-        let required = std::env::var("MEMKV_REQUIRE").unwrap_or_default();
+        let required = std::env::var("TESTS_REQUIRE").unwrap_or_default();
         let is_required = required.split_whitespace().any(|word| word == "io_uring");
-        assert!(!is_required, "MEMKV_REQUIRE names io_uring: {error}");
+        assert!(!is_required, "TESTS_REQUIRE names io_uring: {error}");
         // The macros' output is shown for failing tests only; this is not.
         let _ = writeln!(io::stderr(), "NOT TESTED: what needs io_uring, because {error}");
         None

@@ -12,10 +12,10 @@ use std::env;
 use std::io::{self, Write as _};
 use std::process::{Command, Output};
 
-/// Says where everybody sees it that something could not be tested, or fails where `MEMKV_REQUIRE` names it.
+/// Says where everybody sees it that something could not be tested, or fails where `TESTS_REQUIRE` names it.
 fn not_tested(what: &str, why: &str) {
-    let required = env::var("MEMKV_REQUIRE").unwrap_or_default();
-    assert!(!required.split_whitespace().any(|word| word == what), "MEMKV_REQUIRE names {what}, and {why}");
+    let required = env::var("TESTS_REQUIRE").unwrap_or_default();
+    assert!(!required.split_whitespace().any(|word| word == what), "TESTS_REQUIRE names {what}, and {why}");
     // The macros' output is shown for failing tests only; this is not.
     let _ = writeln!(io::stderr(), "NOT TESTED: what needs {what}, because {why}");
 }

@@ -21,15 +21,15 @@ pub(crate) fn config() -> Config {
     Config { port: 0, workers: NonZeroUsize::new(1), memory_bytes: 16 << 20, reactor, ..Config::default() }
 }
 
-/// All reactors that there are here. Says where everybody sees it that io_uring is not, or fails if `MEMKV_REQUIRE` names it.
+/// All reactors that there are here. Says where everybody sees it that io_uring is not, or fails if `TESTS_REQUIRE` names it.
 pub(crate) fn reactors() -> Vec<ReactorKind> {
     let mut kinds = vec![ReactorKind::Epoll, ReactorKind::Polling];
     match Reactor::new(ReactorKind::IoUring, 1) {
         Ok(_) => kinds.push(ReactorKind::IoUring),
         Err(error) => {
-            let required = std::env::var("MEMKV_REQUIRE").unwrap_or_default();
+            let required = std::env::var("TESTS_REQUIRE").unwrap_or_default();
             let is_required = required.split_whitespace().any(|word| word == "io_uring");
-            assert!(!is_required, "MEMKV_REQUIRE names io_uring: {error}");
+            assert!(!is_required, "TESTS_REQUIRE names io_uring: {error}");
             // The macros' output is shown for failing tests only; this is not.
             let _ = writeln!(std::io::stderr(), "NOT TESTED: the io_uring reactor, because {error}");
         }
