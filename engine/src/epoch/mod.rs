@@ -20,7 +20,7 @@
 //! - **G1** While a section of `e` lasts, `E` is `e` or `e + 1`.
 //! - **G2** Whoever can still reach what was retired with tag `g` is in a section of `g + 1` or before.
 //! - **G3** Each retired closure runs once, when `E` is `g + 3` or later, or when the collector is dropped.
-//! - **G4** A parked participant is in no section. It leaves that mode by itself, by an exchange and a full fence, before it reads `E` and anything else.
+//! - **G4** A parked participant is in no section. It leaves that mode by itself, by an exchange and a full fence, before the last load of `E`, with which its section begins.
 //! - **G5** One thread at a time collects. Nobody waits for it: who finds somebody collecting goes on with its own work.
 //!
 //! # Why
@@ -29,9 +29,9 @@
 //! came before the participant's, which therefore reads what the pass had read, or newer. (c) Idle, and asked before the barrier of an earlier or of this pass: then the pass parks it by an
 //! exchange. If the participant was about to enter when the barrier hit it, its announcement is invisible, but it sees the question right after it, and begins its section with another load of `E` (G4).
 //!
-//! *G2.* Let R retire `x` in a section, after it took `x` out of the structure: the tag `g` is read after that, still in the section. Let T be in a section of `e` and have
+//! *G2.* Let R retire `x` in a section, after it took `x` out of the structure, or after it learned (Acquire) that somebody else had. The tag `g` is read after that, so it is no older than the section's epoch. Let T be in a section of `e` and have
 //! reached `x`. If `e` were `g + 2` or more, the pass to `g + 2` would have come after R's section, by (a), (b) or (c); its Release store of `E`, which T read (Acquire),
-//! would carry R's removal, and T could not have reached `x`.
+//! would carry R's removal, and T could not have reached `x`. (Had that pass seen R parked before its section, and missed that it came back, R's section would be one of `g + 1` or later, and the tag not `g`.)
 //!
 //! *G3.* A bag belongs to one thread, then to the stack it was pushed to, then to who took the whole stack under G5. The section of G2 ends before `E` is `g + 3` (G1), and the advance comes after its end.
 //!
@@ -46,12 +46,18 @@
 //!
 //! # Cost
 //! Pinning: two loads and a store on a line of the thread's own, and the load of `E`, which changes once in some hundred retirements. Retiring: some stores; for every
-//! [`BAG_LEN`](bag::BAG_LEN) closures a bag is sealed and a pass tried, which reads one line of each thread that ever took part at the same time. Memory: about four times [`PASS_EVERY`] closures with what they
-//! own, as long as sections are short.
+//! [`BAG_LEN`](bag::BAG_LEN) closures a bag is sealed and a pass tried, which reads one line of each thread that ever took part at the same time. A thread that has retired something, and for a while one that
+//! came or was flushed to meanwhile, has a slower pin by some nanoseconds: it counts its sections, and looks now and then whether the epoch still moves. Memory: some four times [`PASS_EVERY`] closures with
+//! what they own, or [`PARK_EVERY`] where threads fall idle, and a bag for each thread, as long as sections are short.
+//!
+//! # What the models show
+//! Loom cannot interrupt a thread, so in the models either every pin has a full fence (then parking is asked for and answered, but the fence alone would do), or there is no heavy barrier (then announcements
+//! alone must do). That the light barrier and the look at the mode suffice under `membarrier` is argued above, not modelled. Three orderings survive being weakened in the models: the Acquire and the Release of F2, and the
+//! Release of an announcement in [`Guard::repin`].
 //!
 //! # Who waits for whom
 //! Nobody, for anything but garbage: a thread that is stopped in a section, or while it collects, keeps all garbage of its collector from being freed. Where the system has no
-//! `membarrier`, each pin has the fence that it otherwise saves. A process that forbids itself the call after the first pin (seccomp) loses what idle threads hold up.
+//! `membarrier`, each pin has the fence that it otherwise saves. A process that forbids itself the call after the first pin (seccomp) loses what idle threads hold up. A forgotten guard, and a fork while other threads are in sections, stop reclamation for good.
 
 mod bag;
 mod barrier;
@@ -142,6 +148,8 @@ struct Member {
     is_collecting: Cell<bool>,
     /// Sections until the next look for garbage.
     sections_left: Cell<u32>,
+    /// The epoch at that look.
+    seen: Cell<u64>,
     bag: UnsafeCell<Option<Box<Bag>>>,
 }
 
@@ -232,6 +240,7 @@ impl Global {
             more: Cell::new(0),
             is_collecting: Cell::new(false),
             sections_left: Cell::new(LOOK_EVERY),
+            seen: Cell::new(0),
             bag: UnsafeCell::new(None),
         }));
         // Release: the content. A pass that does not see the member is as one that sees it parked: F3 comes after this.
@@ -311,6 +320,14 @@ impl Global {
         // Release: F2.
         self.epoch.store(epoch + STEP, Ordering::Release);
         self.since_advance.store(0, Ordering::Relaxed);
+    }
+
+    /// If there is garbage, has all members look for it now and then.
+    fn ask_for_help(&self) {
+        // Relaxed: a figure.
+        if self.bags.load(Ordering::Relaxed) > 0 {
+            self.members().for_each(Shared::help);
+        }
     }
 
     /// Asks all that are idle to park. True if all of them are parked now, or have announced the epoch after all.
@@ -395,8 +412,7 @@ impl Drop for Global {
             // SAFETY: made by `Box::into_raw`, freed once.
             member = unsafe { Box::from_raw(member) }.next;
         }
-        // Dropping a queue runs what is in it.
-        drop(rest);
+        rest.run();
     }
 }
 
@@ -485,6 +501,10 @@ impl Member {
             fence(Ordering::SeqCst);
             // Acquire and Release: as in `enter`. No barrier: the announcement of before has the section visible, and this only moves it on.
             self.shared.state.store(global.epoch.load(Ordering::Acquire), Ordering::Release);
+            // Others may have asked for help while this member was in nobody's list, or parked.
+            if global.bags.load(Ordering::Relaxed) > 0 {
+                self.shared.help();
+            }
         }
         if self.shared.mode.load(Ordering::Relaxed) & HELPS != 0 {
             let left = self.sections_left.get() - 1;
@@ -497,13 +517,20 @@ impl Member {
 
     fn look_for_garbage(&self, guard: &Guard) {
         self.sections_left.set(LOOK_EVERY);
+        let bags = || self.global().bags.load(Ordering::Relaxed);
         // SAFETY: as in `retire`.
-        let has_own = unsafe { &*self.bag.get() }.is_some();
-        // Relaxed: a figure.
-        if has_own || self.global().bags.load(Ordering::Relaxed) > 0 {
-            guard.flush();
-        } else {
+        if unsafe { &*self.bag.get() }.is_none() && bags() == 0 {
             self.shared.mode.fetch_and(!HELPS, Ordering::Relaxed);
+            // Somebody may have asked in between, and seen that we help.
+            if bags() > 0 {
+                self.shared.help();
+            }
+            return;
+        }
+        // Relaxed: a figure. While it moves, others see to the garbage.
+        let epoch = self.global().epoch.load(Ordering::Relaxed);
+        if self.seen.replace(epoch) == epoch {
+            guard.flush();
         }
     }
 
@@ -540,7 +567,11 @@ impl Member {
     #[inline]
     fn retire(&self, closure: Deferred) {
         // SAFETY: the bag is our thread's, and no closure runs while it is borrowed.
-        let bag = unsafe { &mut *self.bag.get() }.get_or_insert_with(Bag::new);
+        let bag = unsafe { &mut *self.bag.get() }.get_or_insert_with(|| {
+            // So that a bag which is never filled is seen to as well.
+            self.shared.help();
+            Bag::new()
+        });
         bag.push(closure);
         if bag.is_full() {
             self.bag_is_full();
@@ -596,6 +627,7 @@ impl Member {
             // SAFETY: the caller's promise; the borrow ends before the member may be freed.
             let member = unsafe { this.as_ref() };
             member.seal();
+            member.global().ask_for_help();
             // Release: our sections are over (F1).
             member.shared.mode.store(member.global().barrier.mode() | PARKED, Ordering::Release);
             let keep = member.keep.take();
@@ -637,9 +669,7 @@ impl Guard {
         global.since_advance.fetch_add(FLUSH_WEIGHT, Ordering::Relaxed);
         member.collect();
         // What is worth a flush is worth the help of all, should this thread not come back.
-        if global.bags.load(Ordering::Relaxed) > 0 {
-            global.members().for_each(Shared::help);
-        }
+        global.ask_for_help();
     }
 
     /// Ends the section and begins another, unless there are other guards of this participant. References of before are invalid.

@@ -151,6 +151,20 @@ fn a_panic_in_a_closure_loses_no_other() {
     };
     assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(flush)).is_err());
     assert_eq!(freed_after(2 * ENOUGH, &participant, &freed), 2 * BAG_LEN);
+    // The end of a collector is no different. (One section, so that nothing is freed before.)
+    let guard = participant.pin();
+    for i in 0..20 * BAG_LEN {
+        retire(&guard, &freed);
+        if i == 10 * BAG_LEN {
+            guard.defer(|| std::panic::resume_unwind(Box::new("a drop that panics")));
+        }
+    }
+    drop(guard);
+    drop(collector);
+    assert_eq!(freed.load(Ordering::Relaxed), 2 * BAG_LEN);
+    let end = || drop(participant);
+    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(end));
+    assert_eq!(freed.load(Ordering::Relaxed), 22 * BAG_LEN, "G3");
 }
 
 #[test]
@@ -186,6 +200,58 @@ fn garbage_is_bounded() {
         }
         assert!(most <= 4 * PARK_EVERY as usize, "{most} closures waited");
     }
+}
+
+/// What a thread retires last goes while anybody pins: that thread, others that were there, others that come.
+#[test]
+fn the_last_garbage_goes_while_anybody_pins() {
+    for count in [1, BAG_LEN - 1, BAG_LEN, 3 * BAG_LEN + 1, 100_000] {
+        for who in ["the same", "one that was there", "one that comes"] {
+            let (collector, freed) = (Collector::new(), Arc::new(AtomicUsize::new(0)));
+            let (writer, other) = (collector.register(), collector.register());
+            drop(other.pin());
+            let guard = writer.pin();
+            for _ in 0..count {
+                retire(&guard, &freed);
+            }
+            drop(guard);
+            let reader = match who {
+                "the same" => writer,
+                "one that was there" => {
+                    drop(writer);
+                    other
+                }
+                _ => {
+                    drop((writer, other));
+                    collector.register()
+                }
+            };
+            let mut sections = 0;
+            while freed.load(Ordering::Relaxed) < count {
+                drop(reader.pin());
+                sections += 1;
+                assert!(sections < 100_000, "{count} by {who}: {} are freed", freed.load(Ordering::Relaxed));
+            }
+        }
+    }
+}
+
+/// Readers look for garbage only while nobody else gets on with it: the epoch advances as is retired, or twice as often, and not as is read.
+#[test]
+fn readers_do_not_drive_the_epoch() {
+    let collector = Collector::new();
+    let freed = Arc::new(AtomicUsize::new(0));
+    let readers: Vec<_> = (0..16).map(|_| collector.register()).collect();
+    let writer = collector.register();
+    let retired = 20_000;
+    for _ in 0..retired {
+        retire(&writer.pin(), &freed);
+        for reader in &readers {
+            drop(reader.pin());
+        }
+    }
+    let advances = collector.0.epoch.load(Ordering::Relaxed) / STEP;
+    assert!(advances <= 2 * retired / PASS_EVERY, "{advances} for {retired} closures");
 }
 
 /// Readers check that what they see has not been freed; writers replace it; some threads come and go, and some sleep.

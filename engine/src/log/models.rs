@@ -1,4 +1,4 @@
-//! Segment reuse against a reader, under loom with crossbeam's real epochs.
+//! Segment reuse against a reader, under loom with real epochs.
 //!
 //! The index word of one record, the real [`Segments`] and a tracked cell in place of a segment's bytes: the model checker reports any
 //! read of the cell that is not ordered before the write of its next owner (L2), and any segment that two owners hold (L1).
