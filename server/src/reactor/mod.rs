@@ -165,8 +165,13 @@ impl Reactor {
         let system = match kind {
             ReactorKind::Auto => match Uring::new(workers) {
                 Ok(uring) => System::Completion(Box::new(uring)),
-                // The system lacks it, or forbids it, as many containers do: nothing to speak of.
-                Err(_) => System::epoll()?,
+                Err(error) => {
+                    // Where the system lacks it, or forbids it, as many containers do, that is nothing to speak of.
+                    if error.kind() == io::ErrorKind::OutOfMemory {
+                        tracing::warn!("no memory may be locked for io_uring (RLIMIT_MEMLOCK): a worker takes epoll");
+                    }
+                    System::epoll()?
+                }
             },
             ReactorKind::IoUring => System::Completion(Box::new(
                 Uring::new(workers)

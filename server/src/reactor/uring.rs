@@ -420,7 +420,11 @@ impl Uring {
     /// The worker's wait: a turn, before which nothing is left in buffers. It does not wait if somebody has notified since the last one.
     pub(super) fn wait(&self, timeout: Option<Duration>, sources: &Sources) -> io::Result<()> {
         self.put_aside(sources);
-        let result = self.turn(if self.notified.get() { Some(Duration::ZERO) } else { timeout }, sources);
+        // A send reports nothing if all goes well, and the socket of who left it behind is to be closed after it.
+        let is_left =
+            |key: &usize| sources.slots[*key].as_ref().is_some_and(|slot| slot.readiness.flow.is_queued.get());
+        let is_urgent = self.notified.get() || self.leaving.borrow().iter().any(is_left);
+        let result = self.turn(if is_urgent { Some(Duration::ZERO) } else { timeout }, sources);
         self.notified.set(false);
         result
     }
@@ -658,6 +662,7 @@ impl Uring {
             flow.receive.set(Receive::Idle);
             flow.awaits_room.set(false);
             flow.awaits_input.set(false);
+            flow.is_queued.set(false);
             flow.arrived.take();
             flow.arrived_bytes.set(0);
             flow.end.set(End::Broken(Errno::IO));
