@@ -107,6 +107,38 @@ fn places_are_used_again() {
     assert!(collector.0.members().count() <= 4);
 }
 
+/// A thread that is ending has lost its place in the default collector, before or after the destructor that still pins.
+#[test]
+fn destructors_of_thread_locals_may_pin() {
+    struct Late(Arc<AtomicUsize>);
+    impl Drop for Late {
+        fn drop(&mut self) {
+            let guard = crate::sync::pin();
+            retire(&guard, &self.0);
+            let inner = crate::sync::pin();
+            drop(guard);
+            retire(&inner, &self.0);
+        }
+    }
+    thread_local! {
+        static BEFORE: Cell<Option<Late>> = const { Cell::new(None) };
+        static AFTER: Cell<Option<Late>> = const { Cell::new(None) };
+    }
+    let freed = Arc::new(AtomicUsize::new(0));
+    let (before, after) = (Late(Arc::clone(&freed)), Late(Arc::clone(&freed)));
+    let thread = thread::spawn(move || {
+        BEFORE.set(Some(before));
+        drop(crate::sync::pin());
+        AFTER.set(Some(after));
+    });
+    thread.join().expect("no panic");
+    while freed.load(Ordering::Relaxed) < 4 {
+        // Other tests pin the same collector.
+        crate::sync::pin().flush();
+        thread::yield_now();
+    }
+}
+
 #[test]
 fn closures_of_all_sizes_run() {
     let (collector, sum) = (Collector::new(), Arc::new(AtomicUsize::new(0)));
