@@ -115,10 +115,6 @@ pub const TASKS_PER_WAIT_MIN: usize = 16;
 /// A buffer into which the kernel receives by io_uring: most requests, and pipelines of short ones, fit.
 pub const RING_BUFFER_BYTES: usize = 2 * 1024;
 
-/// What the kernel may hand over for one connection before the worker can say a word: it looks so often whether there is more (the
-/// kernel's own bound).
-pub const RING_BURST_BYTES: usize = 32 * RING_BUFFER_BYTES;
-
 /// Such buffers of all workers together, as long as there are not very many workers.
 pub const RING_MEMORY_BYTES: usize = 8 * 1024 * 1024;
 
@@ -137,7 +133,8 @@ pub const RING_SEND_BYTES_MAX: usize = 16 * 1024;
 /// What is sent with one turn of the ring.
 pub const RING_SENDS_BYTES: usize = 64 * 1024;
 
-/// A connection that leaves more than this untaken receives no more until it has caught up.
+/// A connection that leaves more than this untaken until the next wait receives no more until it has caught up. The same is done at once when
+/// more than a read buffer has arrived, so no connection has more put aside than that and what one turn of the ring brings.
 pub const RING_PUT_ASIDE_BYTES: usize = 4 * 1024;
 
 /// A value that still lacks more than this when the read buffer is full is received where it belongs, without the ring's buffers.

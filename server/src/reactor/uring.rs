@@ -11,8 +11,8 @@
 //! **Receiving.** As long as a source only wants the next request it has a receive in the ring that goes on and on ([`Receive::Armed`]).
 //! Bytes come in buffers of a stock that all sources share, and are copied to where the task wants them. A buffer is never kept beyond the next
 //! wait: what the task has not taken by then is put aside, in memory of the source's own ([`Uring::put_aside`]). A task that does not take what comes,
-//! because its client does not read or because it has enough to do, loses its receive, so that what is put aside is what the kernel had
-//! handed over already and no more.
+//! because its client does not read or because it has enough to do, loses its receive at once, so that what is put aside is what one turn of the
+//! ring has brought and no more: all of the stock at worst.
 //!
 //! A source without a receive in the ring ([`Receive::Idle`]) is used as with any other driver: by a plain `recv` when it is readable, which the ring says once when
 //! asked ([`Kind::Input`]). That is the way of long values, which go where they belong without a copy, of a worker
@@ -37,8 +37,8 @@ use rustix::io::Errno;
 use super::wake::Wake;
 use super::{Interest, Notifier, Source, Sources, is_would_block, plain_receive};
 use crate::limits::{
-    RING_BUFFER_BYTES, RING_BUFFERS_MAX, RING_BUFFERS_MIN, RING_COMPLETIONS, RING_MEMORY_BYTES, RING_PLAIN_TURNS,
-    RING_PUT_ASIDE_BYTES, RING_SEND_BYTES_MAX, RING_SENDS_BYTES,
+    READ_BUFFER_BYTES, RING_BUFFER_BYTES, RING_BUFFERS_MAX, RING_BUFFERS_MIN, RING_COMPLETIONS, RING_MEMORY_BYTES,
+    RING_PLAIN_TURNS, RING_PUT_ASIDE_BYTES, RING_SEND_BYTES_MAX, RING_SENDS_BYTES,
 };
 
 /// The ring of one worker.
@@ -576,6 +576,10 @@ impl Uring {
                             flow.arrived_bytes.set(flow.arrived_bytes.get() + len);
                             self.held.set(self.held.get() + 1);
                             self.receivers.borrow_mut().push(key);
+                            // More than one turn of the task can take. The ring is told before it looks again.
+                            if flow.arrived_bytes.get() > READ_BUFFER_BYTES {
+                                self.end_receive(key, flow);
+                            }
                         }
                     }
                     Err(Errno::CANCELED | Errno::NOBUFS | Errno::AGAIN | Errno::INTR) => {}
