@@ -95,14 +95,18 @@ impl MixWorker {
     }
 
     /// The key of a look-up, and whether it is there.
+    ///
+    /// Chosen by a mask and not by a flag: x86 sets flags into a byte of a register, which then waits for what the register held, and that
+    /// may be the outcome of the last look-up. Each would wait for the cache misses of the one before, or not, as the compiler hands out registers.
     #[inline]
     fn draw(&mut self) -> (u64, bool) {
         let random = self.rng.bits();
         let live = self.next - self.oldest;
         let offset = ((random >> 32) * live) >> 32;
-        let hit = (random & 1023) < self.hit_below && live > 0;
-        let index = if hit { self.oldest + offset } else { MISSING + offset };
-        (key_of(self.lane, index), hit)
+        // All ones if both differences are below zero: the random number below `hit_below`, and zero below `live`.
+        let hit = ((random & 1023).wrapping_sub(self.hit_below) & live.wrapping_neg()) as i64 >> 63;
+        let first = MISSING.wrapping_add(hit as u64 & self.oldest.wrapping_sub(MISSING));
+        (key_of(self.lane, first + offset), hit != 0)
     }
 
     #[inline]
