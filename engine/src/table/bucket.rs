@@ -73,16 +73,11 @@ impl Bucket {
         Node { slots: &self.slots, link: &self.link }
     }
 
-    /// A slot that held a word with the tag of `hash`, live or not, when its turn came. To be asked again: it may hold another word by now.
-    #[inline]
-    pub(crate) fn slot_with_tag(&self, hash: u64) -> Option<&AtomicU64> {
-        self.first_of(self.slots_with_tag_of(Word(Word::tag_of(hash))))
-    }
-
-    /// The first slot that was empty when its turn came.
+    /// The first slot that was empty when its turn came. To be asked again: it may hold another word by now.
     #[inline]
     pub(crate) fn empty_slot(&self) -> Option<&AtomicU64> {
-        self.first_of(self.slots_with(Word(EMPTY)))
+        let empty = self.slots_with(Word(EMPTY));
+        (empty != 0).then(|| self.first_of(empty))
     }
 
     /// The bit that stands for a slot in [`Bucket::slots_with_tag_of`]; 0 if it is of another bucket.
@@ -92,10 +87,11 @@ impl Bucket {
         if bytes < SLOTS * size_of::<AtomicU64>() { 2 << (2 * (bytes / size_of::<AtomicU64>())) } else { 0 }
     }
 
-    /// Of slots that stand for two bits each, the first with either.
+    /// Of slots that stand for two bits each, the first with either; there must be one.
     #[inline]
-    fn first_of(&self, bits: u32) -> Option<&AtomicU64> {
-        (bits != 0).then(|| &self.slots[bits.trailing_zeros() as usize / 2 % SLOTS])
+    pub(crate) fn first_of(&self, bits: u32) -> &AtomicU64 {
+        debug_assert!(bits != 0, "no slot has a bit");
+        &self.slots[bits.trailing_zeros() as usize / 2 % SLOTS]
     }
 
     /// Bit `2 * i + 1` for each slot `i` whose word fits.
@@ -257,7 +253,9 @@ mod tests {
             bucket.link.store(live.0, Ordering::Relaxed);
             let fits = |slot: &&AtomicU64| Word(slot.load(Ordering::Relaxed)).has_tag_of(live);
             let expected = bucket.slots.iter().find(fits).map(std::ptr::from_ref);
-            assert_eq!(bucket.slot_with_tag(hash).map(std::ptr::from_ref), expected);
+            // Of the pattern only the tag counts.
+            let found = bucket.slots_with_tag_of(Word::of_tag(hash));
+            assert_eq!((found != 0).then(|| std::ptr::from_ref(bucket.first_of(found))), expected);
             let empty = bucket.slots.iter().find(|slot| slot.load(Ordering::Relaxed) == EMPTY);
             assert_eq!(bucket.empty_slot().map(std::ptr::from_ref), empty.map(std::ptr::from_ref));
             let with_tag = bucket.slots.iter().filter(|slot| Word(slot.load(Ordering::Relaxed)).has_tag_of(live));

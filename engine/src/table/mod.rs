@@ -322,18 +322,18 @@ impl Table {
     /// and not frozen, and the chain is one bucket long. Everything else is for [`Table::find_in_chain`].
     #[inline(always)]
     fn find_in<'g>(&self, root: &'g Bucket, hash: u64, keys: &impl Keys, guard: &'g Guard) -> Option<Hit<'g>> {
-        match root.slot_with_tag(hash) {
-            Some(slot) => {
-                // Acquire: the entry behind the payload was written before its claim (E1).
-                let word = Word(slot.load(Ordering::Acquire));
-                // The tag need not be asked for again: an equal key has an equal hash.
-                if word.is_unmarked() && keys.is_match(word.payload()) {
-                    return Some(Hit { slot, word });
-                }
+        let with_tag = root.slots_with_tag_of(Word::of_tag(hash));
+        if with_tag != 0 {
+            let slot = root.first_of(with_tag);
+            // Acquire: the entry behind the payload was written before its claim (E1).
+            let word = Word(slot.load(Ordering::Acquire));
+            // The tag need not be asked for again: an equal key has an equal hash.
+            if word.is_unmarked() && keys.is_match(word.payload()) {
+                return Some(Hit { slot, word });
             }
-            // Relaxed: nothing behind the link is read.
-            None if root.link.load(Ordering::Relaxed) == LINK_NONE => return None,
-            None => {}
+        // Relaxed: nothing behind the link is read.
+        } else if root.link.load(Ordering::Relaxed) == LINK_NONE {
+            return None;
         }
         self.find_in_chain(hash, keys, guard)
     }

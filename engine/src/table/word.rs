@@ -52,9 +52,15 @@ impl Word {
         Word(Self::tag_of(hash) | payload << MARK_BITS)
     }
 
+    /// A word of which only the tag means something: that of `hash`.
     #[inline]
-    pub(crate) fn tag_of(hash: u64) -> u64 {
-        (hash << (TAG_SHIFT - TAG_LOWEST_HASH_BIT)) & TAG_MASK
+    pub(crate) fn of_tag(hash: u64) -> Word {
+        Word(hash << (TAG_SHIFT - TAG_LOWEST_HASH_BIT))
+    }
+
+    #[inline]
+    fn tag_of(hash: u64) -> u64 {
+        Self::of_tag(hash).0 & TAG_MASK
     }
 
     /// The payload; 0 where there is no entry.
