@@ -14,6 +14,7 @@ use memkv_benches::machine::{Load, Machine, cores, thread_cpu, utc_now};
 use memkv_benches::measure::Spread;
 use memkv_engine::clock::Clock;
 use memkv_engine::store::{self, ArithOutcome, Config, Delta, Expiry, Mode, NewValue};
+use portable_atomic::AtomicU128;
 use std::collections::HashMap;
 use std::hint::black_box;
 use std::process::ExitCode;
@@ -95,7 +96,62 @@ impl Way for FetchAdd {
     }
 }
 
-/// The same behind a look-up in a map that nobody changes.
+/// What the store does to a counter that it has found, and no more: number and id change together, by a compare-and-swap of 128 bits.
+struct CompareAndSwap(Vec<CachePadded<AtomicU128>>);
+
+impl Way for CompareAndSwap {
+    type Hand<'a> = ();
+
+    fn new(keys: &[Key]) -> Self {
+        CompareAndSwap(keys.iter().map(|_| CachePadded::new(AtomicU128::new(0))).collect())
+    }
+
+    fn hand(&self) {}
+
+    fn count(&self, _: &mut (), _: &[Key], turn: &[usize; TURN]) {
+        for &index in turn {
+            let add = |pair: u128| Some(pair + (1 << 64 | 1));
+            let _ = black_box(self.0[index].fetch_update(Ordering::AcqRel, Ordering::Acquire, add));
+        }
+    }
+
+    fn sum(&self, _: &[Key]) -> u64 {
+        self.0.iter().map(|counter| counter.load(Ordering::Acquire) as u64).sum()
+    }
+}
+
+/// Our map: a guard for each increment.
+struct OurMap(memkv_engine::map::HashMap<Key, CachePadded<AtomicU64>, Hasher>);
+
+impl Way for OurMap {
+    type Hand<'a> = ();
+
+    fn new(keys: &[Key]) -> Self {
+        let map = memkv_engine::map::HashMap::with_capacity_and_hasher(keys.len(), hasher());
+        let pinned = map.pin();
+        for key in keys {
+            pinned.insert(*key, CachePadded::new(AtomicU64::new(0)));
+        }
+        drop(pinned);
+        OurMap(map)
+    }
+
+    fn hand(&self) {}
+
+    fn count(&self, _: &mut (), keys: &[Key], turn: &[usize; TURN]) {
+        for &index in turn {
+            let pinned = self.0.pin();
+            let counter = pinned.get(black_box(&keys[index])).expect("it is there");
+            black_box(counter.fetch_add(1, Ordering::AcqRel));
+        }
+    }
+
+    fn sum(&self, _: &[Key]) -> u64 {
+        self.0.pin().iter().map(|(_, counter)| counter.load(Ordering::Acquire)).sum()
+    }
+}
+
+/// `fetch_add` behind a look-up in a map that nobody changes.
 struct MappedFetchAdd(HashMap<Key, CachePadded<AtomicU64>, Hasher>);
 
 impl Way for MappedFetchAdd {
@@ -322,8 +378,10 @@ fn run<W: Way>(load: Pattern, threads: usize, keys: &[Key], duration: Duration) 
 type Runner = fn(Pattern, usize, &[Key], Duration) -> Run;
 
 /// The bare instruction first: the others are compared with it.
-const WAYS: [(&str, Runner); 6] = [
+const WAYS: [(&str, Runner); 8] = [
     ("fetch_add", run::<FetchAdd>),
+    ("128-bit CAS", run::<CompareAndSwap>),
+    ("our HashMap of AtomicU64", run::<OurMap>),
     ("HashMap of AtomicU64", run::<MappedFetchAdd>),
     ("HashMap of Mutex<u64>", run::<MappedMutex>),
     ("Mutex<HashMap>", run::<LockedMap>),
