@@ -22,8 +22,7 @@ pub trait Collection: Send + Sync + Sized {
 pub trait Handle {
     /// The value of `key`, copied out.
     ///
-    /// Always inlined, in every adapter: else the compiler's choice, which differs from map to map, decides whether the cache misses of look-ups
-    /// that follow each other overlap. How far a map's own code is inlined is that map's business.
+    /// Always inlined, in every adapter, so that all are alike. How far a map's own code is inlined is that map's business.
     fn get(&mut self, key: u64) -> Option<u64>;
 
     /// Maps `key` to `value` and says whether the key is new. A present key gets the new value.
@@ -39,4 +38,7 @@ pub trait Handle {
 
     /// Called between batches of 100 operations. An adapter that keeps a guard across operations renews it here.
     fn rest(&mut self) {}
+
+    /// Called before the thread does nothing for a while, and before [`rest`](Handle::rest). An adapter that keeps a guard lets it go.
+    fn leave(&mut self) {}
 }

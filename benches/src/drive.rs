@@ -33,6 +33,8 @@ pub struct Outcome<W> {
     pub wall: Duration,
     /// See [`Sample::cpu_share`].
     pub cpu_share: f64,
+    /// CPU time of the whole process: that of threads that a map keeps for itself, too.
+    pub cpu: Duration,
     /// See [`Sample::others_share`].
     pub others_share: f64,
 }
@@ -48,8 +50,7 @@ impl<W> Outcome<W> {
     /// The second figure depends less on what else the machine does: CPU time that others took is not in it. Time spent
     /// asleep at a lock is not in it either, so it flatters maps that sleep.
     pub fn throughput(&self) -> Sample {
-        let cpu_seconds = self.cpu_share * self.wall.as_secs_f64() * self.workers.len() as f64;
-        let per_cpu_second = self.ops as f64 / cpu_seconds / 1e6;
+        let per_cpu_second = self.ops as f64 / self.cpu.as_secs_f64() / 1e6;
         self.sample().figure("throughput", "M ops/s", Better::Higher, self.mops()).figure(
             "per CPU second",
             "M ops",
@@ -144,7 +145,7 @@ pub fn threads<W: Send>(
     let threads = workers.len();
     let gate =
         Gate { prepared: Barrier::new(threads + 1), go: Barrier::new(threads + 1), stop: AtomicBool::new(false) };
-    let (runs, load) = std::thread::scope(|scope| {
+    let (runs, load, process_cpu) = std::thread::scope(|scope| {
         let handles: Vec<_> = workers
             .into_iter()
             .map(|mut worker| {
@@ -172,7 +173,8 @@ pub fn threads<W: Send>(
         gate.stop.store(true, Ordering::Relaxed);
         let runs: Vec<_> =
             handles.into_iter().map(|handle| handle.join().expect("a measured thread panicked")).collect();
-        (runs, before.others_share(Load::now(), start.elapsed()))
+        let after = Load::now();
+        (runs, before.others_share(after, start.elapsed()), after.own_since(before))
     });
 
     let (workers, runs): (Vec<W>, Vec<Run>) = runs.into_iter().unzip();
@@ -185,6 +187,7 @@ pub fn threads<W: Send>(
         ops: runs.iter().map(|run| run.ops).sum(),
         wall,
         cpu_share: cpu.as_secs_f64() / (wall.as_secs_f64() * threads as f64),
+        cpu: process_cpu,
         others_share: load,
     }
 }

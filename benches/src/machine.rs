@@ -183,6 +183,11 @@ impl Load {
         Self { machine: Duration::from_millis(ticks * 10), own: cpu_time(ClockId::ProcessCPUTime) }
     }
 
+    /// What this process used since an earlier moment.
+    pub fn own_since(self, earlier: Self) -> Duration {
+        self.own.saturating_sub(earlier.own)
+    }
+
     /// What others used between two moments, as a share of all cores.
     pub fn others_share(self, later: Self, wall: Duration) -> f64 {
         let machine = later.machine.saturating_sub(self.machine).as_secs_f64();

@@ -95,13 +95,15 @@ pub fn run(plan: &Plan) -> Report {
     }
 }
 
-/// All rounds of one workload with one number of threads: A B C, A B C, ...
+/// All rounds of one workload with one number of threads: A B C, C B A, ..., so that no map always runs after the same other.
 fn measure_group(plan: &Plan, workload: Workload, threads: usize) -> Group {
     let setup = Setup { threads, ..plan.setup.clone() };
     let row = |rival: &&'static Rival| Row { map: rival.name, samples: Vec::new() };
     let mut rows: Vec<Row> = plan.rivals.iter().filter(|rival| (rival.takes)(workload)).map(row).collect();
     for round in 0..=plan.rounds {
-        for row in &mut rows {
+        let forth: Vec<&mut Row> = rows.iter_mut().collect();
+        let order: Vec<&mut Row> = if round % 2 == 0 { forth } else { forth.into_iter().rev().collect() };
+        for row in order {
             let sample = measure_in_child(row.map, workload, &setup);
             let outcome = match &sample {
                 Ok(sample) => sample

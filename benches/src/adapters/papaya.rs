@@ -98,4 +98,8 @@ impl Handle for Batch<'_> {
         self.pinned = None;
         self.pinned = Some(self.map.pin());
     }
+
+    fn leave(&mut self) {
+        self.pinned = None;
+    }
 }

@@ -59,10 +59,20 @@ impl Collection for SccIndex {
     }
 }
 
+impl SccIndex {
+    #[cold]
+    fn read_locked(&self, key: u64) -> Option<u64> {
+        self.0.read_sync(&key, |_, value| *value)
+    }
+}
+
 impl Handle for &SccIndex {
     #[inline(always)]
     fn get(&mut self, key: u64) -> Option<u64> {
-        self.0.peek_with(&key, |_, value| *value).or_else(|| self.0.read_sync(&key, |_, value| *value))
+        match self.0.peek_with(&key, |_, value| *value) {
+            Some(value) => Some(value),
+            None => self.read_locked(key),
+        }
     }
 
     #[inline]

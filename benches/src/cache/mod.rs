@@ -122,12 +122,12 @@ impl<C: Direct> CacheHandle for &C {
 }
 
 impl<C: Direct> Operations for &C {
-    #[inline]
+    #[inline(always)]
     fn get(&mut self, key: &Key, value: &mut Vec<u8>) -> bool {
         Direct::get(*self, key, value)
     }
 
-    #[inline]
+    #[inline(always)]
     fn set(&mut self, key: &Key, value: &[u8]) -> bool {
         Direct::set(*self, key, value)
     }

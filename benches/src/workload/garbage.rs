@@ -1,4 +1,7 @@
 //! Memory that a map holds beyond its entries while they come and go at constant size.
+//!
+//! What an allocator is asked for is counted: a map that makes its table anew shows that as a step, and what a map keeps in slabs of its own shows when it needs another.
+//! With a thread stopped inside an update garbage grows as long as the others work, so what counts there is bytes per operation.
 
 use super::Setup;
 use super::mix::{EXCHANGE, MixWorker};
@@ -10,18 +13,18 @@ use crate::measure::{Better, Sample, Series};
 use std::time::{Duration, Instant};
 
 pub(super) fn run<C: Collection>(setup: &Setup) -> Sample {
-    measure::<C, _>(setup, MixWorker::for_threads(setup, EXCHANGE))
+    measure::<C, _>(setup, MixWorker::for_threads(setup, EXCHANGE), false)
 }
 
 pub(super) fn run_stalled<C: Collection>(setup: &Setup) -> Sample {
     let others = Setup { threads: setup.threads - 1, ..setup.clone() };
     let runners =
         MixWorker::for_threads(&others, EXCHANGE).into_iter().map(|worker| StalledMix::Runs(Box::new(worker)));
-    let stopped = StalledMix::Stopped(setup.duration);
-    measure::<C, _>(setup, runners.chain([stopped]).collect())
+    let stopped = StalledMix::Stopped { duration: setup.duration, wrong: 0 };
+    measure::<C, _>(setup, runners.chain([stopped]).collect(), true)
 }
 
-fn measure<C: Collection, W: Worker>(setup: &Setup, workers: Vec<W>) -> Sample {
+fn measure<C: Collection, W: Worker>(setup: &Setup, workers: Vec<W>, grows: bool) -> Sample {
     alloc::start_counting();
     let map = C::with_capacity(setup.capacity());
     let mut start = None;
@@ -34,8 +37,12 @@ fn measure<C: Collection, W: Worker>(setup: &Setup, workers: Vec<W>) -> Sample {
     alloc::stop_counting();
     let most = points.iter().map(|point| point.1).fold(0.0, f64::max);
     let mean = points.iter().map(|point| point.1).sum::<f64>() / points.len() as f64;
-    let mut sample = outcome
-        .sample()
+    let per_operation = most * f64::from(1 << 20) / outcome.ops as f64;
+    let mut sample = outcome.sample();
+    if grows {
+        sample = sample.figure("most, per operation", "B", Better::Lower, per_operation);
+    }
+    let mut sample = sample
         .figure("most", "MiB", Better::Lower, most)
         .figure("mean", "MiB", Better::Lower, mean)
         .figure("throughput", "M ops/s", Better::Higher, outcome.mops());
@@ -46,14 +53,17 @@ fn measure<C: Collection, W: Worker>(setup: &Setup, workers: Vec<W>) -> Sample {
 enum StalledMix {
     Runs(Box<MixWorker>),
     /// Stops for this long inside an update.
-    Stopped(Duration),
+    Stopped {
+        duration: Duration,
+        wrong: u64,
+    },
 }
 
 impl Worker for StalledMix {
     fn prepare<H: Handle>(&mut self, handle: &mut H) {
         match self {
             Self::Runs(worker) => worker.prepare(handle),
-            Self::Stopped(_) => {
+            Self::Stopped { .. } => {
                 let key = key_of(SHARED_LANE, 0);
                 handle.insert(key, value_of(key));
             }
@@ -63,12 +73,13 @@ impl Worker for StalledMix {
     fn batch<H: Handle>(&mut self, handle: &mut H) -> u64 {
         match self {
             Self::Runs(worker) => worker.batch(handle),
-            Self::Stopped(duration) => {
+            Self::Stopped { duration, wrong } => {
                 let end = Instant::now() + *duration;
-                handle.update(key_of(SHARED_LANE, 0), |value| {
+                let found = handle.update(key_of(SHARED_LANE, 0), |value| {
                     std::thread::sleep(end.saturating_duration_since(Instant::now()));
                     value + 1
                 });
+                *wrong += u64::from(!found);
                 0
             }
         }
@@ -77,7 +88,7 @@ impl Worker for StalledMix {
     fn wrong(&self) -> u64 {
         match self {
             Self::Runs(worker) => worker.wrong(),
-            Self::Stopped(_) => 0,
+            Self::Stopped { wrong, .. } => *wrong,
         }
     }
 }

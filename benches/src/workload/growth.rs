@@ -7,8 +7,8 @@
 use super::Setup;
 use crate::collection::{Collection, Handle};
 use crate::drive::{BATCH, Worker, drive};
-use crate::keys::{key_of, value_of};
-use crate::machine::{back_memory, thread_cpu};
+use crate::keys::{key_of, value_fits, value_of};
+use crate::machine::thread_cpu;
 use crate::measure::{Better, Sample};
 use hdrhistogram::Histogram;
 use std::time::{Duration, Instant};
@@ -16,11 +16,8 @@ use std::time::{Duration, Instant};
 /// Inserts that take as long by the wall clock are measured by CPU time.
 const LONG: Duration = Duration::from_micros(50);
 
-/// More than any map here takes for an entry while it grows.
-const BYTES_PER_KEY_MAX: usize = 150;
-
 pub(super) fn run<C: Collection>(setup: &Setup) -> Sample {
-    back_memory(setup.grow_keys * BYTES_PER_KEY_MAX);
+    setup.back_growth();
     let map = C::with_capacity(0);
     let workers = (0..setup.threads)
         .map(|thread| GrowthWorker {
@@ -33,6 +30,9 @@ pub(super) fn run<C: Collection>(setup: &Setup) -> Sample {
         })
         .collect();
     let outcome = drive(&map, workers, None, |_| {});
+    for thread in 0..setup.threads {
+        check_all(&mut map.handle(), thread as u64, setup.grow_keys_per_thread());
+    }
     let latency_ns = merged(outcome.workers.iter().map(|worker| &worker.latency_ns));
     let cpu_max = outcome.workers.iter().map(|worker| worker.cpu_max).max().unwrap_or_default();
     outcome
@@ -40,6 +40,20 @@ pub(super) fn run<C: Collection>(setup: &Setup) -> Sample {
         .latencies("insert", &latency_ns)
         .figure("insert max, CPU time", "µs", Better::Lower, cpu_max.as_nanos() as f64 / 1000.0)
         .figure("throughput", "M ops/s", Better::Higher, outcome.mops())
+}
+
+/// Looks for the keys of a lane that were inserted.
+///
+/// # Panics
+/// If one is not there.
+pub(super) fn check_all<H: Handle>(handle: &mut H, lane: u64, count: u64) {
+    for index in 0..count {
+        let key = key_of(lane, index);
+        assert!(handle.get(key).is_some_and(|value| value_fits(key, value)), "an entry was lost");
+        if index % BATCH as u64 == 0 {
+            handle.rest();
+        }
+    }
 }
 
 /// Nanoseconds up to a minute, three digits: longer ones count as a minute.
@@ -75,6 +89,10 @@ impl Worker for GrowthWorker {
             let key = key_of(self.lane, index);
             let start = Instant::now();
             let new = handle.insert(key, value_of(key));
+            if index + 1 == to {
+                // What a guard for many operations puts off is part of the last one.
+                handle.rest();
+            }
             let taken = start.elapsed();
             self.latency_ns.saturating_record(taken.as_nanos() as u64);
             if taken < LONG {

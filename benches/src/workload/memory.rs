@@ -5,6 +5,7 @@
 //! allocator stand beside it and tell rounding from need, for maps that take everything from there.
 
 use super::Setup;
+use super::growth::check_all;
 use crate::alloc;
 use crate::collection::{Collection, Handle};
 use crate::keys::{key_of, value_of};
@@ -37,6 +38,7 @@ pub(super) fn run<C: Collection>(setup: &Setup) -> Sample {
         }
     });
     alloc::stop_counting();
+    check_all(&mut map.handle(), 0, entries);
     let peak = resident_bytes_max().saturating_sub(before) as f64 / entries as f64;
 
     // Over the last three doublings: what one may meet at any size.

@@ -5,6 +5,7 @@ use crate::collection::{Collection, Handle};
 use crate::drive::{BATCH, Worker, drive};
 use crate::keys::{MISSING, Rng, key_of, value_fits, value_of};
 use crate::measure::Sample;
+use std::hint::black_box;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Op {
@@ -44,6 +45,7 @@ fn balanced<C: Collection>(setup: &Setup, mix: Mix) -> Sample {
 
 /// From an empty map with room for `capacity` to `grow_keys` inserts, however long it takes.
 pub(super) fn rapid_grow<C: Collection>(setup: &Setup, capacity: usize) -> Sample {
+    setup.back_growth();
     let map = C::with_capacity(capacity);
     let workers = (0..setup.threads)
         .map(|thread| MixWorker {
@@ -98,6 +100,7 @@ impl MixWorker {
     ///
     /// Chosen by a mask and not by a flag: x86 sets flags into a byte of a register, which then waits for what the register held, and that
     /// may be the outcome of the last look-up. Each would wait for the cache misses of the one before, or not, as the compiler hands out registers.
+    /// The mask is hidden from the compiler, which makes a flag of it again.
     #[inline]
     fn draw(&mut self) -> (u64, bool) {
         let random = self.rng.bits();
@@ -105,7 +108,8 @@ impl MixWorker {
         let offset = ((random >> 32) * live) >> 32;
         // All ones if both differences are below zero: the random number below `hit_below`, and zero below `live`.
         let hit = ((random & 1023).wrapping_sub(self.hit_below) & live.wrapping_neg()) as i64 >> 63;
-        let first = MISSING.wrapping_add(hit as u64 & self.oldest.wrapping_sub(MISSING));
+        let hit = black_box(hit as u64);
+        let first = MISSING.wrapping_add(hit & self.oldest.wrapping_sub(MISSING));
         (key_of(self.lane, first + offset), hit != 0)
     }
 

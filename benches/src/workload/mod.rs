@@ -32,6 +32,7 @@ mod zipf;
 
 use crate::cache::workload::{CacheWorkload, Capacity, Exponent};
 use crate::collection::Collection;
+use crate::machine::back_memory;
 use crate::measure::Sample;
 use std::time::Duration;
 
@@ -51,6 +52,9 @@ pub struct Setup {
     /// Seeds every random choice.
     pub seed: u64,
 }
+
+/// More than any map here takes for an entry while it grows.
+const GROWTH_BYTES_PER_KEY: usize = 256;
 
 impl Default for Setup {
     fn default() -> Self {
@@ -74,6 +78,11 @@ impl Setup {
     /// One thread's share of the resident keys.
     fn keys_per_thread(&self) -> u64 {
         (self.keys / self.threads).max(1) as u64
+    }
+
+    /// Has the memory backed that a map may take while it grows.
+    fn back_growth(&self) {
+        back_memory(self.grow_keys * GROWTH_BYTES_PER_KEY);
     }
 
     /// One thread's share of the keys that are inserted where the map grows.

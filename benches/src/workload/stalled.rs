@@ -91,6 +91,7 @@ impl StalledWorker<'_> {
 
     fn stop_once<H: Handle>(&mut self, handle: &mut H) {
         if !self.second_half(Instant::now()) {
+            handle.leave();
             std::thread::sleep(Duration::from_millis(1));
             return;
         }
@@ -104,13 +105,17 @@ impl StalledWorker<'_> {
 
     fn go_on<H: Handle>(&mut self, handle: &mut H, others: Others) {
         let mut before = Instant::now();
-        for _ in 0..BATCH {
+        for at in 1..=BATCH {
             let key = self.key();
             let right = match others {
                 Others::Get => handle.get(key).is_some_and(|value| value_fits(key, value)),
                 Others::Update => handle.update(key, |value| value + 1),
             };
             self.wrong += u64::from(!right);
+            if at == BATCH {
+                // What a guard for many operations puts off is part of the last one.
+                handle.rest();
+            }
             let second_half = self.second_half(before);
             let after = Instant::now();
             let phase = if second_half { &mut self.stalled } else { &mut self.free };

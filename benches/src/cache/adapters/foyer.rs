@@ -42,12 +42,12 @@ impl Cache for Foyer {
 }
 
 impl Direct for Foyer {
-    #[inline]
+    #[inline(always)]
     fn get(&self, key: &Key, value: &mut Vec<u8>) -> bool {
         get(&self.0, key, value)
     }
 
-    #[inline]
+    #[inline(always)]
     fn set(&self, key: &Key, value: &[u8]) -> bool {
         self.0.insert(*key, value.into());
         true
@@ -71,12 +71,12 @@ impl Cache for FoyerS3Fifo {
 }
 
 impl Direct for FoyerS3Fifo {
-    #[inline]
+    #[inline(always)]
     fn get(&self, key: &Key, value: &mut Vec<u8>) -> bool {
         get(&self.0, key, value)
     }
 
-    #[inline]
+    #[inline(always)]
     fn set(&self, key: &Key, value: &[u8]) -> bool {
         self.0.insert(*key, value.into());
         true

@@ -65,7 +65,7 @@ pub struct Batch<'b> {
 }
 
 impl Operations for Batch<'_> {
-    #[inline]
+    #[inline(always)]
     fn get(&mut self, key: &Key, value: &mut Vec<u8>) -> bool {
         let hash = self.batch.hash(key);
         match self.batch.get(key, hash) {
@@ -77,7 +77,7 @@ impl Operations for Batch<'_> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn set(&mut self, key: &Key, value: &[u8]) -> bool {
         let hash = self.batch.hash(key);
         let expiry = match self.ttl {
@@ -142,12 +142,12 @@ impl CacheHandle for Single {
 }
 
 impl Operations for &mut Own {
-    #[inline]
+    #[inline(always)]
     fn get(&mut self, key: &Key, value: &mut Vec<u8>) -> bool {
         self.batch().get(key, value)
     }
 
-    #[inline]
+    #[inline(always)]
     fn set(&mut self, key: &Key, value: &[u8]) -> bool {
         self.batch().set(key, value)
     }

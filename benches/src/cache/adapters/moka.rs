@@ -33,7 +33,7 @@ impl Cache for Moka {
 }
 
 impl Direct for Moka {
-    #[inline]
+    #[inline(always)]
     fn get(&self, key: &Key, value: &mut Vec<u8>) -> bool {
         self.0.get(key).is_some_and(|found| {
             copy(&found, value);
@@ -41,7 +41,7 @@ impl Direct for Moka {
         })
     }
 
-    #[inline]
+    #[inline(always)]
     fn set(&self, key: &Key, value: &[u8]) -> bool {
         self.0.insert(*key, value.into());
         true

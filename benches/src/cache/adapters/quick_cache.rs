@@ -34,7 +34,7 @@ impl Cache for QuickCache {
 }
 
 impl Direct for QuickCache {
-    #[inline]
+    #[inline(always)]
     fn get(&self, key: &Key, value: &mut Vec<u8>) -> bool {
         self.0.get(key).is_some_and(|found| {
             copy(&found, value);
@@ -42,7 +42,7 @@ impl Direct for QuickCache {
         })
     }
 
-    #[inline]
+    #[inline(always)]
     fn set(&self, key: &Key, value: &[u8]) -> bool {
         self.0.insert(*key, value.into());
         true

@@ -73,12 +73,12 @@ impl Cache for Segcache {
 }
 
 impl Direct for Segcache {
-    #[inline]
+    #[inline(always)]
     fn get(&self, key: &Key, value: &mut Vec<u8>) -> bool {
         get(&self.inner, key, value)
     }
 
-    #[inline]
+    #[inline(always)]
     fn set(&self, key: &Key, value: &[u8]) -> bool {
         set(&self.inner, key, value, self.ttl)
     }
@@ -108,12 +108,12 @@ impl Cache for SegcacheS3Fifo {
 }
 
 impl Direct for SegcacheS3Fifo {
-    #[inline]
+    #[inline(always)]
     fn get(&self, key: &Key, value: &mut Vec<u8>) -> bool {
         get(&self.inner, key, value)
     }
 
-    #[inline]
+    #[inline(always)]
     fn set(&self, key: &Key, value: &[u8]) -> bool {
         set(&self.inner, key, value, self.ttl)
     }

@@ -22,7 +22,7 @@ impl Cache for TinyUfo {
 }
 
 impl Direct for TinyUfo {
-    #[inline]
+    #[inline(always)]
     fn get(&self, key: &Key, value: &mut Vec<u8>) -> bool {
         self.0.get(key).is_some_and(|found| {
             copy(&found, value);
@@ -30,7 +30,7 @@ impl Direct for TinyUfo {
         })
     }
 
-    #[inline]
+    #[inline(always)]
     fn set(&self, key: &Key, value: &[u8]) -> bool {
         let weight = u16::try_from(KEY_BYTES + value.len()).expect("entries of at most 64 KiB");
         // What is evicted is dropped here, as the others drop it inside.
