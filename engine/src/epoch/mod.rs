@@ -47,13 +47,13 @@
 //! # Cost
 //! Pinning: two loads and a store on a line of the thread's own, and the load of `E`, which changes once in some hundred retirements. Retiring: some stores; for every
 //! [`BAG_LEN`](bag::BAG_LEN) closures a bag is sealed and a pass tried, which reads one line of each thread that ever took part at the same time. A thread that has retired something, and for a while one that
-//! came or was flushed to meanwhile, has a slower pin by some nanoseconds: it counts its sections, and looks now and then whether the epoch still moves. Memory: some four times [`PASS_EVERY`] closures with
+//! came or was flushed to meanwhile, has a pin of a few instructions more: it counts its sections, and looks now and then whether the epoch still moves. Memory: some four times [`PASS_EVERY`] closures with
 //! what they own, or [`PARK_EVERY`] where threads fall idle, and a bag for each thread, as long as sections are short.
 //!
 //! # What the models show
-//! Loom cannot interrupt a thread, so in the models either every pin has a full fence (then parking is asked for and answered, but the fence alone would do), or there is no heavy barrier (then announcements
-//! alone must do). That the light barrier and the look at the mode suffice under `membarrier` is argued above, not modelled. Three orderings survive being weakened in the models: the Acquire and the Release of F2, and the
-//! Release of an announcement in [`Guard::repin`].
+//! Loom cannot interrupt a thread. So one model has a reader look at each of its steps whether a barrier strikes it, and the collector wait until it has ([`Barrier::Interrupts`](Barrier)):
+//! there a collector that parks who is in a section, a barrier that does nothing, and a pin that does not mind its mode are found. In the others every pin has a full fence, or there is no heavy
+//! barrier. Surviving: parking a member that was not asked, the Acquire and the Release of F2, and the Release of an announcement in [`Guard::repin`].
 //!
 //! # Who waits for whom
 //! Nobody, for anything but garbage: a thread that is stopped in a section, or while it collects, keeps all garbage of its collector from being freed. Where the system has no
@@ -458,8 +458,9 @@ impl Member {
         let guard = Guard { member: this, not_send: PhantomData };
         if member.is_in_section() {
             member.more.set(member.more.get() + 1);
-        } else if member.enter() != 0 {
-            member.mind_mode(&guard);
+        } else {
+            let mode = member.enter();
+            member.mind(mode, &guard);
         }
         guard
     }
@@ -476,17 +477,37 @@ impl Member {
         self.shared.state.load(Ordering::Relaxed) & IN_SECTION != 0
     }
 
-    /// Announces a section of the current epoch (G1). If it answers something else than 0, [`Member::mind_mode`] has the rest.
+    /// Announces a section of the current epoch (G1). What it answers is for [`Member::mind`].
     #[inline]
     fn enter(&self) -> u64 {
         // Acquire: F2; and what is reached is read after it.
         let epoch = self.global().epoch.load(Ordering::Acquire);
+        Barrier::may_strike();
         // Release: F1, as earlier sections may be over only by this.
         self.shared.state.store(epoch, Ordering::Release);
         // Either a heavy barrier makes the store visible, or what follows sees what came before the barrier.
         Barrier::light();
         // Relaxed: after a barrier it shows the question.
         self.shared.mode.load(Ordering::Relaxed)
+    }
+
+    /// What else a pin has to do: nothing, or count where there is garbage, which is usual for a thread that writes now and then.
+    #[inline]
+    fn mind(&self, mode: u64, guard: &Guard) {
+        match mode {
+            0 => {}
+            HELPS => self.count_section(guard),
+            _ => self.mind_mode(guard),
+        }
+    }
+
+    #[inline]
+    fn count_section(&self, guard: &Guard) {
+        let left = self.sections_left.get() - 1;
+        self.sections_left.set(left);
+        if left == 0 {
+            self.look_for_garbage(guard);
+        }
     }
 
     /// What is unusual about a pin.
@@ -511,14 +532,12 @@ impl Member {
             }
         }
         if self.shared.mode.load(Ordering::Relaxed) & HELPS != 0 {
-            let left = self.sections_left.get() - 1;
-            self.sections_left.set(left);
-            if left == 0 {
-                self.look_for_garbage(guard);
-            }
+            self.count_section(guard);
         }
     }
 
+    #[cold]
+    #[inline(never)]
     fn look_for_garbage(&self, guard: &Guard) {
         self.sections_left.set(LOOK_EVERY);
         let bags = || self.global().bags.load(Ordering::Relaxed);
@@ -682,8 +701,9 @@ impl Guard {
         // SAFETY: the member is ours while there is a guard.
         let member = unsafe { self.member.as_ref() };
         // The announcement of the new section says that the old one is over (F1).
-        if member.more.get() & !ORPHAN == 0 && member.enter() != 0 {
-            member.mind_mode(self);
+        if member.more.get() & !ORPHAN == 0 {
+            let mode = member.enter();
+            member.mind(mode, self);
         }
     }
 }

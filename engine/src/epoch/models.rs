@@ -1,7 +1,7 @@
 //! The invariants under loom. A tracked cell stands for what is freed: the model checker reports any read of it that does not come before the write
 //! of who frees it (G1 to G4). Bags hold two closures here, and every flush may advance the epoch and park the idle.
 
-use super::barrier::Barrier;
+use super::barrier::{Barrier, interrupts};
 use super::*;
 use crate::sync::check;
 use loom::cell::UnsafeCell as Tracked;
@@ -38,6 +38,7 @@ impl Model {
         // Acquire: as a structure reads its links.
         let named = self.named.load(Ordering::Acquire);
         if named != NOTHING {
+            Barrier::may_strike();
             // SAFETY: what this is about.
             let alive = self.cells[named as usize].with(|cell| unsafe { *cell });
             assert_eq!(alive, 1, "G2: what is reached under a guard has not been freed");
@@ -122,6 +123,44 @@ fn models_announcements_need_no_fence() {
 #[test]
 fn models_idle_threads_are_parked() {
     a_reader_against_a_collector(Barrier::Fence, 4, 2);
+}
+
+/// Without a fence in any pin, and with a heavy barrier that strikes the reader wherever it is: before it has announced its section, between that and the look
+/// at its mode, in the section, and after it (G1 c, G4).
+#[test]
+fn models_a_barrier_strikes_a_reader() {
+    let (parked, freed) = (Seen::new(), Seen::new());
+    let (saw_parked, saw_freed) = (parked.clone(), freed.clone());
+    check(3, move || {
+        let model = Model::new(Barrier::Interrupts);
+        let (early, participant) = (model.collector.register(), model.collector.register());
+        // It has been there, and is idle: not new, and so not parked.
+        drop(early.pin());
+        let reader = thread::spawn({
+            let (model, saw_parked) = (Arc::clone(&model), saw_parked.clone());
+            move || {
+                let early = early;
+                interrupts::strike_in(|| {
+                    for _ in 0..2 {
+                        let guard = early.pin();
+                        model.read(&guard);
+                        drop(guard);
+                        Barrier::may_strike();
+                    }
+                });
+                // SAFETY: it lives as long as `early`.
+                saw_parked.note(unsafe { early.member.as_ref() }.shared.mode.load(Ordering::Relaxed) & PARKED != 0);
+            }
+        });
+        model.replace(1, &participant.pin());
+        for _ in 0..3 {
+            participant.pin().flush();
+        }
+        saw_freed.note(model.frees.load(Ordering::Relaxed) == 1);
+        reader.join().expect("no panic");
+    });
+    parked.check("the reader is parked");
+    freed.check("it is freed while the reader is there");
 }
 
 /// A participant that is parked, and comes back while others collect (G4).
