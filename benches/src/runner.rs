@@ -95,7 +95,7 @@ pub fn run(plan: &Plan) -> Report {
     }
 }
 
-/// All rounds of one workload with one number of threads: A B C, C B A, ..., so that no map always runs after the same other.
+/// All rounds of one workload with one number of threads: A B C, C B A, ..., so that no map runs after the same other in every round.
 fn measure_group(plan: &Plan, workload: Workload, threads: usize) -> Group {
     let setup = Setup { threads, ..plan.setup.clone() };
     let row = |rival: &&'static Rival| Row { map: rival.name, samples: Vec::new() };

@@ -20,7 +20,7 @@ pub const CAVEATS: [&str; 8] = [
     "Medians over the counted rounds, least and greatest beside the headline (the others' are in the JSON); ratios are medians of the ratios within a round.",
     "cpu: CPU time of the measured threads as a share of threads x time; below 1 they waited, or others had the cores.",
     "per CPU second: of the whole process, with the threads that a map or cache keeps for itself.",
-    "Rounds run forth and back, so that no map always runs after the same other.",
+    "Rounds run forth and back, so that no map runs after the same other in every round.",
     "noise: CPU time that the rest of the machine used meanwhile, as a share of all cores. Above a few percent, repeat.",
     "-batched: one guard for 100 operations, as a server takes one for a batch of commands. It is fair to set it beside a rival that keeps its guard as long, and beside one without guards.",
     "The hasher is the one above for every map and for every cache that lets it be chosen; memkv-store seeds a foldhash of its own, TinyUFO and segcache have their own ahash.",

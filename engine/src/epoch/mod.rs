@@ -51,7 +51,7 @@
 //! what they own, or [`PARK_EVERY`] where threads fall idle, and a bag for each thread, as long as sections are short.
 //!
 //! # What the models show
-//! Loom cannot interrupt a thread. So one model has a reader look at each of its steps whether a barrier strikes it, and the collector wait until it has ([`Barrier::Interrupts`](Barrier)):
+//! Loom cannot interrupt a thread. So one model has a reader look at several places whether a barrier strikes it, and the collector wait until it has ([`Barrier::Interrupts`](Barrier)):
 //! there a collector that parks who is in a section, a barrier that does nothing, and a pin that does not mind its mode are found. In the others every pin has a full fence, or there is no heavy
 //! barrier. Surviving: parking a member that was not asked, the Acquire and the Release of F2, and the Release of an announcement in [`Guard::repin`].
 //!
@@ -521,7 +521,9 @@ impl Member {
         }
         if self.shared.mode.load(Ordering::Relaxed) & (ASKED | PARKED) != 0 {
             // Release: the announcement of before is seen by whoever sees this. (G4)
+            Barrier::may_strike();
             self.shared.mode.fetch_and(!(ASKED | PARKED), Ordering::AcqRel);
+            Barrier::may_strike();
             // F3.
             fence(Ordering::SeqCst);
             // Acquire and Release: as in `enter`. No barrier: the announcement of before has the section visible, and this only moves it on.

@@ -125,8 +125,8 @@ fn models_idle_threads_are_parked() {
     a_reader_against_a_collector(Barrier::Fence, 4, 2);
 }
 
-/// Without a fence in any pin, and with a heavy barrier that strikes the reader wherever it is: before it has announced its section, between that and the look
-/// at its mode, in the section, and after it (G1 c, G4).
+/// Without a fence in any pin, and with a heavy barrier that strikes the reader before it has announced its section, between that and the look at its mode, around
+/// leaving that mode, between reading a link and what is behind it, and after the section (G1 c, G4).
 #[test]
 fn models_a_barrier_strikes_a_reader() {
     let (parked, freed) = (Seen::new(), Seen::new());

@@ -151,7 +151,8 @@ impl<K, V, S> HashMap<K, V, S> {
 
 impl<K, V, S: BuildHasher> HashMap<K, V, S> {
     /// The table takes its bucket from the top bits and its tag from the middle: a hasher that leaves these alone (identity) would do badly, so the
-    /// hash is multiplied once more (Knuth, The Art of Computer Programming 3, 6.4: Fibonacci hashing), which carries every bit to the top.
+    /// hash is multiplied once more (Knuth, The Art of Computer Programming 3, 6.4: Fibonacci hashing), which carries every bit to the top. One whose lower bits
+    /// are all alike has but one tag then, and a look-up compares every key of its bucket.
     #[inline]
     fn hash<Q: Hash + ?Sized>(&self, key: &Q) -> u64 {
         self.hasher.hash_one(key).wrapping_mul(0x9e37_79b9_7f4a_7c15)

@@ -77,10 +77,13 @@ fn a_client_that_never_reads_costs_bounded_memory() {
     assert_eq!(Tcp::connect(addr).ask(format!("set k 0 0 4000\r\n{value}\r\n").as_bytes()), "STORED\r\n");
     let line = format!("get{}\r\n", " k".repeat(1_000));
     let mut deaf: Vec<TcpStream> = (0..20).map(|_| TcpStream::connect(addr).unwrap()).collect();
+    let mut asked = 0;
     for client in &mut deaf {
         client.set_nonblocking(true).unwrap();
         // Four megabytes of answers for each line; they go on asking as long as the server listens.
-        while client.write(line.as_bytes()).is_ok() {}
+        while let Ok(len) = client.write(line.as_bytes()) {
+            asked += len / line.len() * 1_000 * value.len();
+        }
     }
     wait_until("all of them are stuck", || stat(addr, "response_obj_bytes") > 0);
     assert!(is_alive(addr));
@@ -90,6 +93,7 @@ fn a_client_that_never_reads_costs_bounded_memory() {
     let received = limits::READ_BUFFER_BYTES + limits::RING_BUFFERS_MAX * limits::RING_BUFFER_BYTES;
     let each = limits::RESPONSE_SLICE_BYTES + 4_100 + limits::READ_BUFFER_BYTES + received;
     assert!(owned <= deaf.len() * each, "{owned} bytes");
+    assert!(asked > 10 * deaf.len() * each, "{asked} bytes of answers");
     // And when they do read after all, everything comes.
     let mut reader = Tcp(deaf.pop().unwrap());
     reader.0.set_nonblocking(false).unwrap();
