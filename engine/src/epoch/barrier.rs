@@ -88,7 +88,7 @@ impl Barrier {
     }
 }
 
-/// Interruptions of one thread of a model. Loom cannot interrupt a thread, so this one looks at many places whether somebody asks for a fence, and who asks
+/// Interruptions of one thread of a model. Loom cannot interrupt a thread, so this one looks at several places whether somebody asks for a fence, and who asks
 /// waits: with all schedules, the fence comes at each of these places. The question itself carries nothing beyond what the fences do.
 #[cfg(all(test, crossbeam_loom))]
 pub(super) mod interrupts {

@@ -783,6 +783,24 @@ mod tests {
     }
 
     #[test]
+    fn a_receive_that_brings_more_than_a_task_takes_is_ended_at_once() {
+        let Some(reactor) = reactor() else { return };
+        let (ours, theirs) = pair();
+        let source = reactor.register(ours).unwrap();
+        let sent = vec![b'x'; 2 * READ_BUFFER_BYTES];
+        assert_eq!(rustix::net::send(&theirs, &sent, SendFlags::NOSIGNAL).unwrap(), sent.len());
+        assert!(smol::block_on(poll_once(source.readable())).is_none());
+        reactor.wait(Some(Duration::from_secs(10))).unwrap();
+        let flow = &source.readiness.flow;
+        assert!(flow.arrived_bytes.get() > READ_BUFFER_BYTES);
+        assert_ne!(flow.receive.get(), Receive::Armed);
+        let mut total = 0;
+        while total < sent.len() {
+            total += receive(&reactor, &source).unwrap().len();
+        }
+    }
+
+    #[test]
     fn a_source_that_is_dropped_lets_its_socket_go() {
         let Some(reactor) = reactor() else { return };
         let (ours, theirs) = pair();
